@@ -1,0 +1,117 @@
+"""A few lines of client for tests: JSON in, status and JSON out.
+
+Tests look at what the API server answers to exactly what they send. A full client would add its own models,
+retries and error classes in between.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+JsonObject = dict[str, Any]
+MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API server said."""
+
+    status: int
+    body: JsonObject
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        """The message of a metav1.Status, empty for an object."""
+        return str(self.body.get("message", "")) if self.body.get("kind") == "Status" else ""
+
+    def ok(self) -> JsonObject:
+        """The body; fails the test if the answer was a refusal."""
+        assert self.status < 300, f"{self.status}: {self.message or self.body}"
+        return self.body
+
+
+class KubeApi:
+    """Requests to one API server as its admin; every request has a connection of its own."""
+
+    def __init__(self, url: str, token: str, authority: Path) -> None:
+        self.url = url
+        self._address = urlsplit(url).netloc
+        self._token = token
+        self._tls = ssl.create_default_context(cafile=str(authority))
+
+    def request(
+        self, method: str, path: str, body: JsonObject | None = None, content_type: str = "", **query: str
+    ) -> Answer:
+        """One request. `path` is absolute; `query` are its parameters.
+
+        Raises:
+            OSError: the server cannot be reached.
+        """
+        connection = http.client.HTTPSConnection(self._address, context=self._tls, timeout=30)
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = content_type or "application/json"
+        try:
+            payload = json.dumps(body) if body is not None else None
+            connection.request(method, f"{path}?{urlencode(query)}" if query else path, payload, headers)
+            response = connection.getresponse()
+            text = response.read().decode()
+            warnings = tuple(response.headers.get_all("Warning") or ())
+        finally:
+            connection.close()
+        return Answer(response.status, _as_object(text), warnings)
+
+    def get(self, path: str, **query: str) -> Answer:
+        return self.request("GET", path, None, "", **query)
+
+    def create(self, path: str, body: JsonObject, **query: str) -> Answer:
+        return self.request("POST", path, body, **query)
+
+    def replace(self, path: str, body: JsonObject, **query: str) -> Answer:
+        return self.request("PUT", path, body, **query)
+
+    def merge(self, path: str, body: JsonObject, **query: str) -> Answer:
+        """JSON merge patch; `path` may end in /status."""
+        return self.request("PATCH", path, body, MERGE_PATCH, **query)
+
+    def delete(self, path: str, **query: str) -> Answer:
+        return self.request("DELETE", path, None, "", **query)
+
+    def list(self, path: str, **query: str) -> list[JsonObject]:
+        items = self.get(path, **query).ok()["items"]
+        assert isinstance(items, list)
+        return items
+
+
+def _as_object(text: str) -> JsonObject:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {"text": text}
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def wait_until(
+    condition: Callable[[], bool], deadline_seconds: float, what: str, interval_seconds: float = 0.05
+) -> None:
+    """Ask `condition` until it holds.
+
+    Raises:
+        TimeoutError: it did not within `deadline_seconds`; the message names `what`.
+    """
+    deadline = time.monotonic() + deadline_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {deadline_seconds:g} s still not: {what}")
+        time.sleep(interval_seconds)
