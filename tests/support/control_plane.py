@@ -313,7 +313,8 @@ def _self_signed(certificate: Path, key: Path) -> None:
         )
     command = [
         openssl, "req", "-x509", "-days", "2", "-nodes",
-        "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+        "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
         "-addext", "keyUsage=critical,digitalSignature,keyCertSign",
         "-keyout", str(key), "-out", str(certificate),
     ]  # fmt: skip
