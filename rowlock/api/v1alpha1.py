@@ -1,4 +1,4 @@
-"""The DistributedTrainingJob resource, v1alpha1: the one source of the CRD, of its docs and of the CLI's checks.
+"""The DistributedTrainingJob resource, v1alpha1: the one source of the CRD, its docs and the CLI's checks.
 
 Every field has a description, a bound and, where it makes sense, a default; `rowlock.api.crd` turns the
 models into the CustomResourceDefinition, and the same models read a manifest on a laptop. What a schema
@@ -8,9 +8,18 @@ test holds the pairs together against a real API server.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 GROUP = "rowlock.dev"
@@ -25,12 +34,21 @@ DEFAULT_IMAGE = "ghcr.io/rowlock/trainer:0.1.0"
 TRAINER_CONTAINER = "trainer"
 MAX_WORKERS = 1024
 
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+|[numkMGTPE]|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+
+
+def _quantity(value: object) -> str | int:
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    if whole or (isinstance(value, str) and len(value) <= 64 and re.search(_QUANTITY, value)):
+        return value  # type: ignore[return-value]  # narrowed by `whole`, which mypy does not follow
+    raise ValueError(f"must be a quantity like 2, 500m or 10Gi, got {value!r}")
+
+
+#: An amount of cpu, memory or storage (resource.Quantity), not negative.
 Quantity = Annotated[
     str | int,
-    Field(
-        pattern=r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+|[numkMGTPE]|Ki|Mi|Gi|Ti|Pi|Ei)?$",
-        json_schema_extra={"x-kubernetes-int-or-string": True},
-    ),
+    PlainValidator(_quantity),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": _QUANTITY, "maxLength": 64, "minimum": 0}),
 ]
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 DnsName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -71,7 +89,10 @@ class CnnModel(Model):
     """A small convolutional network on images."""
 
     channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
-        default=[16, 32], min_length=1, max_length=8, description="Channels of each convolution block, first to last."
+        default=[16, 32],
+        min_length=1,
+        max_length=8,
+        description="Channels of each convolution block, first to last.",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout probability before the classifier.")
 
@@ -160,10 +181,16 @@ class ScheduleSpec(Model):
         default="constant", description="How the rate falls after the warm-up."
     )
     warmup_steps: int = Field(
-        default=0, ge=0, le=10_000_000, description="Steps over which the rate rises linearly from 0 to its base."
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description="Steps over which the rate rises linearly from 0 to its base.",
     )
     final_factor: float = Field(
-        default=0.0, ge=0, le=1, description="Factor on the base rate reached at the last step (linear, cosine)."
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Factor on the base rate reached at the last step (linear, cosine).",
     )
 
 
@@ -194,7 +221,10 @@ class TrainerSpec(Model):
         default=0.0, ge=0, le=1e6, description="Largest norm of the whole gradient; 0 turns clipping off."
     )
     evaluate_every_steps: int = Field(
-        default=0, ge=0, le=1_000_000_000, description="Steps between evaluations on held-out data; 0 means at the end."
+        default=0,
+        ge=0,
+        le=1_000_000_000,
+        description="Steps between evaluations on held-out data; 0 means at the end.",
     )
     log_every_steps: int = Field(default=10, ge=1, le=1_000_000, description="Steps between two logged losses.")
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of weights, data order and dropout.")
@@ -214,7 +244,8 @@ class TrainerSpec(Model):
             message="data python-text goes with model gpt, data digits with mlp or cnn",
         ),
         Rule(
-            rule="self.schedule.warmupSteps <= self.steps", message="schedule.warmupSteps must not be more than steps"
+            rule="self.schedule.warmupSteps <= self.steps",
+            message="schedule.warmupSteps must not be more than steps",
         ),
     )
 
@@ -237,7 +268,9 @@ class EnvVar(Model):
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(description="Name of the variable.")
     value: LongText | None = Field(default=None, description="Its value.")
-    value_from: Passthrough | None = Field(default=None, description="Where the value comes from (core/v1 EnvVarSource).")
+    value_from: Passthrough | None = Field(
+        default=None, description="Where the value comes from (core/v1 EnvVarSource)."
+    )
 
 
 class Resources(Model):
@@ -373,7 +406,9 @@ class PodSpec(Model):
 class TemplateMeta(Model):
     """Labels and annotations of the pods."""
 
-    labels: dict[str, Text] = Field(default={}, max_length=64, description="Labels; rowlock.dev/* belong to the operator.")
+    labels: dict[str, Text] = Field(
+        default={}, max_length=64, description="Labels; rowlock.dev/* belong to the operator."
+    )
     annotations: dict[str, LongText] = Field(default={}, max_length=64, description="Annotations.")
 
 
@@ -421,7 +456,10 @@ class CheckpointSpec(Model):
     """When checkpoints are written, how many are kept, and where."""
 
     every_steps: int = Field(
-        default=100, ge=0, le=1_000_000_000, description="Steps between two checkpoints; 0 turns this trigger off."
+        default=100,
+        ge=0,
+        le=1_000_000_000,
+        description="Steps between two checkpoints; 0 turns this trigger off.",
     )
     every_seconds: int = Field(
         default=0, ge=0, le=86_400, description="Seconds between two checkpoints; 0 turns this trigger off."
@@ -450,12 +488,18 @@ class BackoffSpec(Model):
     """Delay before a crew that fails again and again without progress is started anew."""
 
     initial_seconds: int = Field(
-        default=5, ge=0, le=3600, description="Delay after the second failure in a row without progress; the first has none."
+        default=5,
+        ge=0,
+        le=3600,
+        description="Delay after the second failure in a row without progress; the first has none.",
     )
     max_seconds: int = Field(default=300, ge=0, le=86_400, description="Longest delay; it doubles up to here.")
 
     cel_rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(rule="self.initialSeconds <= self.maxSeconds", message="initialSeconds must not be more than maxSeconds"),
+        Rule(
+            rule="self.initialSeconds <= self.maxSeconds",
+            message="initialSeconds must not be more than maxSeconds",
+        ),
     )
 
     @model_validator(mode="after")
@@ -470,16 +514,22 @@ class BackoffSpec(Model):
 class RecoverySpec(Model):
     """What is retried, and how often."""
 
-    max_failures: int = Field(default=10, ge=0, le=100_000, description="Failures after which the job fails.")
+    max_failures: int = Field(
+        default=10, ge=0, le=100_000, description="Failures the job recovers from; one more fails it."
+    )
     max_preemptions: int = Field(
-        default=1000, ge=0, le=1_000_000, description="Preemptions, evictions and drains after which the job fails."
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="Preemptions, evictions and drains the job recovers from; one more fails it.",
     )
     backoff: BackoffSpec = Field(default_factory=BackoffSpec, description="Delay between failures without progress.")
     retryable_exit_codes: list[Annotated[int, Field(ge=1, le=255)]] = Field(
         default=[],
         max_length=64,
         description="If set, only these exit codes are retried. "
-        "If empty, all are but 78 (configuration), 126 and 127 (command not executable, not found).",
+        "If empty, all are but 78 (configuration), 126 and 127 (command not executable, not found). "
+        "A process ended by a signal (codes above 128) is always retried.",
     )
 
 
@@ -505,17 +555,27 @@ class JobSpec(Model):
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec, description="Checkpoints and their volume.")
     recovery: RecoverySpec = Field(default_factory=RecoverySpec, description="What is retried, and how often.")
     suspend: bool = Field(
-        default=False, description="Save, stop all workers and keep the claim; false again goes on from there."
+        default=False,
+        description="Save, stop all workers and keep the claim; false again goes on from there.",
     )
     active_deadline_seconds: int | None = Field(
-        default=None, ge=1, le=2**31 - 1, description="Seconds the job may be active before it fails; suspension stops the clock."
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Seconds the job may be active before it fails; suspension stops the clock.",
     )
     ttl_seconds_after_finished: int | None = Field(
-        default=None, ge=0, le=2**31 - 1, description="Seconds after which a finished job is deleted; never when absent."
+        default=None,
+        ge=0,
+        le=2**31 - 1,
+        description="Seconds after which a finished job is deleted; never when absent.",
     )
 
     cel_rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(rule="has(self.trainer) != has(self.command)", message="exactly one of trainer and command must be set"),
+        Rule(
+            rule="has(self.trainer) != has(self.command)",
+            message="exactly one of trainer and command must be set",
+        ),
         Rule(
             rule="!has(self.trainer) || self.trainer.globalBatchSize % "
             "(self.workers * self.processesPerWorker * self.trainer.accumulationSteps) == 0",
@@ -523,14 +583,18 @@ class JobSpec(Model):
             "trainer.accumulationSteps",
         ),
         Rule(
-            rule="self.checkpoint.storage == oldSelf.checkpoint.storage", message="checkpoint.storage cannot be changed"
+            rule="self.checkpoint.storage == oldSelf.checkpoint.storage",
+            message="checkpoint.storage cannot be changed",
         ),
         Rule(
             rule="has(self.trainer) == has(oldSelf.trainer)",
             message="a job cannot change between trainer and command",
         ),
         *(
-            Rule(rule=f"oldSelf.suspend || self.{name} == oldSelf.{name}", message=f"{name} can be changed only while suspended")
+            Rule(
+                rule=f"oldSelf.suspend || self.{name} == oldSelf.{name}",
+                message=f"{name} can be changed only while suspended",
+            )
             for name in ("processesPerWorker", "image", "template")
         ),
         *(
@@ -551,7 +615,8 @@ class JobSpec(Model):
             if self.trainer.global_batch_size % share:
                 raise ValueError(
                     "trainer.globalBatchSize must be a multiple of workers x processesPerWorker x "
-                    f"trainer.accumulationSteps: {self.trainer.global_batch_size} is not a multiple of {share}"
+                    "trainer.accumulationSteps: "
+                    f"{self.trainer.global_batch_size} is not a multiple of {share}"
                 )
         return self
 
@@ -569,9 +634,10 @@ class Condition(Model):
 
     type: Annotated[str, StringConstraints(max_length=316)] = Field(description="Kind of condition.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")] = Field(
-        description="Why, in one word."
-    )
+    reason: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"),
+    ] = Field(description="Why, in one word.")
     message: LongText = Field(default="", description="Why, in words.")
     last_transition_time: Time = Field(description="When the status last changed.")
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation this was true for.")
@@ -604,6 +670,10 @@ class IncidentStatus(Model):
     reason: Text = Field(description="Why, in one word.")
     message: LongText = Field(description="Why, in words.")
     traceback: LongText = Field(default="", description="Last lines of the traceback.")
+    provisional: bool = Field(
+        default=False,
+        description="The cause is not settled yet: the pod's own end may still name a better one.",
+    )
 
 
 class BudgetStatus(Model):
@@ -657,10 +727,11 @@ class JobStatus(Model):
     restarts: int = Field(default=0, ge=0, description="Times the crew was formed anew: failures and preemptions.")
     failures: BudgetStatus = Field(default_factory=BudgetStatus, description="Failures, against recovery.maxFailures.")
     preemptions: BudgetStatus = Field(
-        default_factory=BudgetStatus, description="Preemptions and evictions, against recovery.maxPreemptions."
+        default_factory=BudgetStatus,
+        description="Preemptions and evictions, against recovery.maxPreemptions.",
     )
     failures_without_progress: int = Field(default=0, ge=0, description="Failures since the job last got further.")
-    furthest_step: int = Field(default=0, ge=0, description="Highest step any generation reached.")
+    furthest_step: int = Field(default=0, ge=0, description="Highest step reached before any failure so far.")
     not_before: Time | None = Field(default=None, description="Until when the next generation is held back.")
     progress: ProgressStatus | None = Field(default=None, description="How far the training is.")
     last_checkpoint: CheckpointStatus | None = Field(default=None, description="Newest verified checkpoint.")

@@ -7,7 +7,7 @@ round comes to the same end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -152,6 +152,8 @@ class Event:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    #: Two events of one key are one: decide() may say it again in every round. Empty: say it each time.
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,4 +172,4 @@ class Decision:
     #: Look again after this many seconds even if nothing happens; None when nothing is due.
     requeue_after: float | None = None
     #: Only progress numbers differ: the write may wait its turn.
-    minor: bool = field(default=False)
+    minor: bool = False

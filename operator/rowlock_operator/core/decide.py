@@ -1,0 +1,98 @@
+"""The operator's one decision: from the job and what is observed to what shall be done.
+
+Pure: no I/O, no clock but `now`, no memory but the job's own status. The same function drives a cluster
+and a laptop, and its tests need neither. Read it from top to bottom; each line is a file beside this one.
+
+The order of things is the whole trick of counting exactly once: the status returned here is written
+before anything else is done, and an incident is counted in the same write that begins the next generation
+and takes the lost pod's place away. Whoever dies in between, the next round finds either nothing done, or
+all of it counted.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rowlock_operator.core.draft import Draft
+from rowlock_operator.core.finish import deadline_passed, fail, succeed, tidy_up
+from rowlock_operator.core.incidents import find_incident
+from rowlock_operator.core.lifecycle import remove_surplus, resize, start_or_resume, suspend
+from rowlock_operator.core.membership import adopt
+from rowlock_operator.core.model import Decision, Job, Observed
+from rowlock_operator.core.objects import ensure_objects, held_back
+from rowlock_operator.core.orders import all_done, give_order, mark_done
+from rowlock_operator.core.recovery import recover, settle
+from rowlock_operator.core.report import describe, take_reports
+
+#: Parts of the status whose change alone may wait its turn to be written.
+MINOR_FIELDS = ("progress", "last_checkpoint")
+
+
+def decide(job: Job, observed: Observed, now: datetime) -> Decision:
+    """Return what shall be done about `job`, given everything observed at `now` (timezone-aware)."""
+    draft = Draft(job, observed, now, status=job.status.model_copy(deep=True))
+    if job.deleting:
+        return Decision(status=draft.status)  # garbage collection does the rest; the claim is not its
+    if not draft.finished:
+        _advance(draft)
+    if draft.finished:
+        give_order(draft, "leave", f"the job has {draft.status.phase.lower()}")
+        tidy_up(draft)
+        describe(draft)
+    return _decision(draft)
+
+
+def _advance(draft: Draft) -> None:
+    """One round of a job that has not ended."""
+    vanished = adopt(draft)
+    settle(draft)
+    mark_done(draft)
+    take_reports(draft)
+    if draft.finished:
+        return
+    if all_done(draft):
+        succeed(draft)
+    elif draft.spec.suspend:
+        _suspended(draft)
+    elif deadline_passed(draft):
+        fail(draft, "DeadlineExceeded", f"active for longer than {draft.spec.active_deadline_seconds} s")
+    else:
+        _active(draft, vanished)
+
+
+def _suspended(draft: Draft) -> None:
+    suspend(draft)
+    give_order(draft, "save" if draft.observed.pods else "hold", "the job is suspended")
+    describe(draft)
+
+
+def _active(draft: Draft, vanished: list[int]) -> None:
+    start_or_resume(draft)
+    resizing = resize(draft)
+    incident = None if resizing else find_incident(draft, vanished)
+    if incident is not None:
+        recover(draft, incident)
+    if draft.finished:
+        return
+    remove_surplus(draft)
+    ensure_objects(draft)
+    if resizing:
+        give_order(draft, "save", "the crew is being resized")
+    elif held_back(draft):
+        give_order(draft, "hold", "waiting before the next try")
+    else:
+        give_order(draft, "run")
+    describe(draft, resizing=resizing)
+
+
+def _decision(draft: Draft) -> Decision:
+    old, new = draft.job.status, draft.status
+    minor = new != old and new == old.model_copy(update={name: getattr(new, name) for name in MINOR_FIELDS})
+    return Decision(
+        status=new,
+        actions=tuple(draft.actions),
+        order=draft.order,
+        events=tuple(draft.events),
+        requeue_after=draft.wake_after,
+        minor=minor,
+    )

@@ -1,0 +1,60 @@
+"""The end of a job: how it ends, and what is cleaned away after."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rowlock_operator.core.draft import Draft, to_text
+from rowlock_operator.core.membership import remove
+from rowlock_operator.core.model import DeleteJob
+
+#: Seconds a launcher gets to leave by itself after the end, before its pod is deleted. Its pod then stays
+#: as a completed one, and its logs with it.
+LEAVE_SECONDS = 60.0
+
+
+def succeed(draft: Draft) -> None:
+    """End the job well."""
+    steps = f" after step {draft.status.progress.step}" if draft.status.progress is not None else ""
+    _end(draft, "Succeeded", "TrainingComplete", f"training finished{steps}")
+
+
+def fail(draft: Draft, reason: str, message: str) -> None:
+    """End the job badly; the claim and every checkpoint on it stay."""
+    _end(draft, "Failed", reason, message)
+
+
+def _end(draft: Draft, phase: Literal["Succeeded", "Failed"], reason: str, message: str) -> None:
+    if draft.finished:
+        return
+    draft.status.phase = phase
+    draft.status.completion_time = to_text(draft.now)
+    draft.status.not_before = None
+    draft.set_condition("Succeeded", "True" if phase == "Succeeded" else "False", reason, message)
+    draft.set_condition("Failed", "True" if phase == "Failed" else "False", reason, message)
+    draft.tell("Normal" if phase == "Succeeded" else "Warning", reason, message)
+
+
+def tidy_up(draft: Draft) -> None:
+    """Let launchers leave, delete pods that will not end by themselves, and the job when its time is up."""
+    ended = draft.status.completion_time or to_text(draft.now)
+    deadline = draft.condition("Failed")
+    told_to_save = deadline is not None and deadline.status == "True" and deadline.reason == "DeadlineExceeded"
+    for pod in draft.observed.pods:
+        if pod.terminal:
+            continue
+        launcher = draft.launcher(pod.worker)
+        leaves_alone = launcher is not None and launcher.connected and not told_to_save
+        if not leaves_alone or pod.deleting_since is not None or draft.passed(ended, LEAVE_SECONDS):
+            remove(draft, pod)
+    ttl = draft.spec.ttl_seconds_after_finished
+    if ttl is not None and draft.passed(ended, ttl):
+        draft.act(DeleteJob())
+
+
+def deadline_passed(draft: Draft) -> bool:
+    """Return whether activeDeadlineSeconds is over; otherwise wake when it will be."""
+    limit, start = draft.spec.active_deadline_seconds, draft.status.start_time
+    if limit is None or start is None:
+        return False
+    return draft.passed(start, limit)

@@ -1,0 +1,68 @@
+"""What the crew is told: one order, derived afresh each time from the status that was written."""
+
+from __future__ import annotations
+
+from rowlock.protocol import Order, OrderPhase
+from rowlock_operator.core.draft import Draft
+
+
+def give_order(draft: Draft, phase: OrderPhase, reason: str = "") -> None:
+    """Set the order of this round."""
+    draft.order = Order(
+        generation=draft.status.generation,
+        phase=phase,
+        workers=draft.status.workers.wanted,
+        processes_per_worker=draft.spec.processes_per_worker,
+        store=_store(draft) if phase in ("run", "save") else "",
+        reason=reason,
+    )
+
+
+def in_generation(draft: Draft) -> int:
+    """Return how many members have launchers that stand in the current generation, ready or further."""
+    return sum(
+        one.connected
+        and one.report.generation == draft.status.generation
+        and one.report.phase in ("ready", "running", "done")
+        for one in draft.crew()
+    )
+
+
+def training(draft: Draft) -> bool:
+    """Return whether the whole crew has its store and trains, as far as is known."""
+    current = [one for one in draft.crew() if one.report.generation == draft.status.generation]
+    at_work = sum(one.report.phase in ("running", "done") for one in current)
+    return bool(draft.members) and at_work == len(draft.members)
+
+
+def all_done(draft: Draft) -> bool:
+    """Return whether every worker has finished the job."""
+    return bool(draft.members) and all(member.phase == "Done" for member in draft.members)
+
+
+def mark_done(draft: Draft) -> None:
+    """Note the workers that have finished: their launcher says so, or their pod ended with 0."""
+    for member in draft.members:
+        launcher, pod = draft.launcher(member.index), draft.pod(member.index)
+        if member.phase == "Lost" or not member.pod_uid:
+            continue
+        said = (
+            launcher is not None
+            and launcher.report.phase == "done"
+            and launcher.report.generation == draft.status.generation
+        )
+        if said or (pod is not None and pod.phase == "Succeeded"):
+            member.phase = "Done"
+
+
+def _store(draft: Draft) -> str:
+    """Return the store's address once the crew is complete; it stays given while anyone trains by it."""
+    first = draft.launcher(0) if draft.members else None
+    if first is None or first.report.generation != draft.status.generation:
+        return ""
+    complete = in_generation(draft) == len(draft.members)
+    under_way = any(
+        one.report.generation == draft.status.generation and one.report.phase in ("running", "done")
+        for one in draft.crew()
+    )
+    return first.report.store if complete or under_way else ""

@@ -1,0 +1,182 @@
+"""The user's window: progress, checkpoint, conditions and phase, as they truly are."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from rowlock.api.v1alpha1 import CheckpointStatus, Phase, ProgressStatus
+from rowlock.protocol import Progress, Report
+from rowlock_operator.core.draft import Draft, to_text
+from rowlock_operator.core.orders import in_generation, training
+
+#: Kubernetes' words for a container that cannot start, and ours for the condition.
+WAITING_REASONS = {
+    "ErrImagePull": "ImagePullFailed",
+    "ImagePullBackOff": "ImagePullFailed",
+    "InvalidImageName": "ImagePullFailed",
+    "ErrImageNeverPull": "ImagePullFailed",
+    "CreateContainerConfigError": "ContainerCannotStart",
+    "CreateContainerError": "ContainerCannotStart",
+    "RunContainerError": "ContainerCannotStart",
+}
+
+
+def take_reports(draft: Draft) -> None:
+    """Copy what the crew's launchers say into status: progress, checkpoint, resume point, notices."""
+    for launcher in draft.crew():
+        report = launcher.report
+        for notice in report.notices:
+            draft.tell(
+                "Normal" if notice.kind == "Resumed" else "Warning",
+                notice.kind,
+                notice.message,
+                key=f"{launcher.pod_uid}/{notice.id}",
+            )
+        if report.generation != draft.status.generation:
+            continue
+        if report.progress is not None:
+            draft.status.progress = progress_status(report.progress)
+        if launcher.worker == 0:
+            _take_checkpoint(draft, report)
+
+
+def _take_checkpoint(draft: Draft, report: Report) -> None:
+    if report.resumed_from >= 0:
+        draft.status.resumed_from_step = report.resumed_from
+    note = report.checkpoint
+    if note is not None:
+        draft.status.last_checkpoint = CheckpointStatus(
+            step=note.step, name=note.name, size_bytes=note.size_bytes, time=_clock(note.time)
+        )
+
+
+def progress_status(progress: Progress) -> ProgressStatus:
+    """Return progress as status shows it; a number that JSON cannot hold becomes words."""
+    total = max(progress.total_steps, 0)
+    return ProgressStatus(
+        step=max(progress.step, 0),
+        total_steps=total,
+        percent=min(100, 100 * max(progress.step, 0) // total) if total else 0,
+        epoch=_number(progress.epoch, 2),
+        loss=_number(progress.loss, 4),
+        samples_per_second=_number(progress.samples_per_second, 1),
+        seconds_left=int(min(max(progress.seconds_left, 0), 2**31)) if math.isfinite(progress.seconds_left) else 0,
+        evaluation={name: _number(value, 4) for name, value in sorted(progress.evaluation.items())[:32]},
+        time=_clock(progress.time),
+    )
+
+
+def _number(value: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return str(value)  # nan, inf
+    return f"{value:.{digits}f}" if abs(value) < 1e12 else f"{value:.{digits}e}"
+
+
+def _clock(seconds: float) -> str:
+    return to_text(datetime.fromtimestamp(seconds, tz=UTC))
+
+
+def describe(draft: Draft, *, resizing: bool = False) -> None:
+    """Set phase, conditions and counts from what is true now."""
+    status = draft.status
+    status.observed_generation = draft.job.generation
+    status.replicas = sum(not pod.terminal for pod in draft.observed.pods)
+    status.selector = f"rowlock.dev/job={draft.job.name}"
+    status.workers.ready = 0 if draft.finished else in_generation(draft)
+    status.workers_ready = f"{status.workers.ready}/{status.workers.wanted or draft.spec.workers}"
+    if not draft.finished and status.phase not in ("Suspending", "Suspended"):
+        status.phase = _active_phase(draft)
+    _ready(draft, resizing=resizing)
+    _degraded(draft)
+    for kind in ("Succeeded", "Failed", "Suspended"):
+        if draft.condition(kind) is None:
+            draft.set_condition(kind, "False", "NotYet" if kind != "Suspended" else "NotSuspended")
+
+
+def _active_phase(draft: Draft) -> Phase:
+    status = draft.status
+    if training(draft) or (status.phase == "Running" and not _missing(draft) and not _fresh(draft)):
+        return "Running"
+    ended = [budget.last.generation for budget in (status.failures, status.preemptions) if budget.last is not None]
+    if (status.generation and status.generation - 1 in ended) or _broken(draft):
+        return "Recovering"
+    return "Starting" if any(pod.phase == "Running" for pod in draft.observed.pods) else "Pending"
+
+
+def _missing(draft: Draft) -> bool:
+    return any(member.phase not in ("Running", "Done") for member in draft.members)
+
+
+def _broken(draft: Draft) -> bool:
+    """Whether ranks of this generation ended, though the cause is still being looked for."""
+    return any(one.report.phase == "ended" and one.report.generation == draft.status.generation for one in draft.crew())
+
+
+def _fresh(draft: Draft) -> bool:
+    """Whether this generation began in this very round, or is known not to train yet."""
+    current = [one for one in draft.crew() if one.report.generation == draft.status.generation]
+    began = draft.status.generation != draft.job.status.generation
+    return began or any(one.report.phase in ("idle", "starting", "ready", "ended") for one in current)
+
+
+def _ready(draft: Draft, *, resizing: bool) -> None:
+    status = draft.status
+    if draft.finished:
+        draft.set_condition("Ready", "False", "Finished", f"the job has {status.phase.lower()}")
+    elif status.phase in ("Suspending", "Suspended"):
+        draft.set_condition("Ready", "False", status.phase, "spec.suspend is true")
+    elif resizing:
+        draft.set_condition("Ready", "False", "Resizing", f"saving before going on with {draft.spec.workers} workers")
+    elif status.phase == "Running":
+        draft.set_condition("Ready", "True", "CrewTraining", f"generation {status.generation} trains")
+    elif status.not_before is not None:
+        draft.set_condition("Ready", "False", "BackingOff", f"next try at {status.not_before}")
+    else:
+        waiting = [str(member.index) for member in draft.members if not _stands(draft, member.index)]
+        draft.set_condition(
+            "Ready",
+            "False",
+            "WaitingForWorkers",
+            f"generation {status.generation} waits for workers {', '.join(waiting)}",
+        )
+
+
+def _stands(draft: Draft, worker: int) -> bool:
+    launcher = draft.launcher(worker)
+    return (
+        launcher is not None
+        and launcher.connected
+        and launcher.report.generation == draft.status.generation
+        and launcher.report.phase in ("ready", "running", "done")
+    )
+
+
+def _degraded(draft: Draft) -> None:
+    found = _trouble(draft)
+    if found is None:
+        draft.set_condition("Degraded", "False", "AsExpected")
+        return
+    reason, message = found
+    old = draft.condition("Degraded")
+    if old is None or old.status != "True" or old.reason != reason:
+        draft.tell("Warning", reason, message)
+    draft.set_condition("Degraded", "True", reason, message)
+
+
+def _trouble(draft: Draft) -> tuple[str, str] | None:
+    """Return the first thing a person has to mend, as (reason, message)."""
+    if draft.finished or draft.status.phase == "Suspended":
+        return None
+    for refusal in draft.observed.refusals:
+        return f"{refusal.action}Refused", f"{refusal.reason}: {refusal.message}"[:1024]
+    storage = draft.condition("StorageReady")
+    if storage is not None and storage.reason in ("ClaimNotFound", "ClaimLost", "ClaimDeleting"):
+        return storage.reason, storage.message
+    for pod in draft.observed.pods:
+        if pod.waiting_reason in WAITING_REASONS and not pod.terminal:
+            words = f"worker {pod.worker}: {pod.waiting_reason}: {pod.waiting_message or 'no message'}"
+            return WAITING_REASONS[pod.waiting_reason], words[:1024]
+        if pod.unschedulable:
+            return "PodUnschedulable", f"worker {pod.worker}: {pod.unschedulable}"[:1024]
+    return None
