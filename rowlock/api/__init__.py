@@ -1,0 +1,1 @@
+"""The resource: its models, the CRD made from them, and the reader of manifests."""

@@ -39,7 +39,7 @@ _QUANTITY = r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+|[numkMGTPE]|Ki|Mi|Gi|Ti|Pi|Ei)?
 
 def _quantity(value: object) -> str | int:
     whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-    if whole or (isinstance(value, str) and len(value) <= 64 and re.search(_QUANTITY, value)):
+    if whole or (isinstance(value, str) and len(value) <= 64 and re.fullmatch(_QUANTITY, value)):
         return value  # type: ignore[return-value]  # narrowed by `whole`, which mypy does not follow
     raise ValueError(f"must be a quantity like 2, 500m or 10Gi, got {value!r}")
 

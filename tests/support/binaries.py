@@ -137,7 +137,7 @@ def build() -> Binaries:
             raise BinariesError(
                 "the API-server tests need etcd, kube-apiserver, kube-controller-manager and kubectl "
                 f"(Kubernetes {'.'.join(map(str, OLDEST_KUBERNETES))} or newer). Put them into one folder "
-                "and name it in KUBEBUILDER_ASSETS, or put them on PATH, or install Go so that they can be built."
+                "and name it in KUBEBUILDER_ASSETS, or put them on PATH, or install Go to have them built."
             )
         with tempfile.TemporaryDirectory(dir=root, prefix=".building-") as folder:
             _build_into(Path(folder), kubernetes)
