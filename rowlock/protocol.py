@@ -161,6 +161,9 @@ class Order:
     processes_per_worker: int
     #: Empty until every launcher is ready for this generation.
     store: str = ""
+    #: UID of the pod that holds each worker's place, "" for a place that is empty. A launcher whose own
+    #: UID is not at its index holds its ranks still whatever the phase: it is a zombie, or early.
+    members: tuple[str, ...] = ()
     #: Why, in words, for the logs.
     reason: str = ""
 

@@ -69,7 +69,9 @@ def _suspended(draft: Draft) -> None:
 def _active(draft: Draft, vanished: list[int]) -> None:
     start_or_resume(draft)
     resizing = resize(draft)
-    incident = None if resizing else find_incident(draft, vanished)
+    # What happened to a crew that was just replaced by a person's wish is nobody's fault.
+    replaced = draft.status.generation != draft.job.status.generation
+    incident = None if resizing or replaced else find_incident(draft, vanished)
     if incident is not None:
         recover(draft, incident)
     if draft.finished:

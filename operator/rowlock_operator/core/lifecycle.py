@@ -7,7 +7,7 @@ is lost; one that cannot answer is given the pods' own grace period and no more.
 from __future__ import annotations
 
 from rowlock_operator.core.draft import Draft, to_text
-from rowlock_operator.core.membership import fit_members, remove
+from rowlock_operator.core.membership import adopt, fit_members, remove
 from rowlock_operator.core.recovery import begin_generation
 
 
@@ -42,7 +42,8 @@ def suspend(draft: Draft) -> None:
     if status.phase not in ("Suspending", "Suspended"):
         draft.tell("Normal", "Suspending", "spec.suspend is true: saving, then stopping all workers")
     status.not_before = None
-    impatient = _patience_over(draft, "Suspending")
+    status.start_time = None  # the deadline's clock stands still
+    impatient = bool(draft.observed.pods) and _patience_over(draft, "Suspending")
     for pod in draft.observed.pods:
         if impatient or pod.deleting_since is not None or pod.terminal or not _at_work(draft, pod.worker):
             remove(draft, pod)
@@ -55,7 +56,6 @@ def suspend(draft: Draft) -> None:
         draft.tell("Normal", "Suspended", f"all workers stopped{step}; the claim is kept")
     draft.set_condition("Suspended", "True", "Suspended", "spec.suspend is true")
     _saved(draft)
-    status.start_time = None
     fit_members(draft, 0)
 
 
@@ -68,6 +68,7 @@ def remove_surplus(draft: Draft) -> None:
 
 def _new_crew(draft: Draft) -> None:
     fit_members(draft, draft.spec.workers)
+    adopt(draft)
     begin_generation(draft, lost=set())
     _saved(draft)
 

@@ -14,6 +14,7 @@ def give_order(draft: Draft, phase: OrderPhase, reason: str = "") -> None:
         workers=draft.status.workers.wanted,
         processes_per_worker=draft.spec.processes_per_worker,
         store=_store(draft) if phase in ("run", "save") else "",
+        members=tuple("" if member.phase == "Lost" else member.pod_uid for member in draft.members),
         reason=reason,
     )
 
