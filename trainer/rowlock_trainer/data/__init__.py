@@ -1,0 +1,1 @@
+"""Data: what a job trains on, and in which order."""

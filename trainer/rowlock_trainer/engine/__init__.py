@@ -1,0 +1,1 @@
+"""The training engine: one rank, one generation, one step after the other."""

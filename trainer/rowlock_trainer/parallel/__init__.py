@@ -1,0 +1,1 @@
+"""Strategies: how a plain model is trained by many ranks at once, one file each."""

@@ -1,0 +1,34 @@
+"""Faults on purpose: what a demonstration and a test need in order to show a recovery."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from rowlock_trainer.engine.failure import ConfigError
+
+
+class Fault:
+    """``kill@STEP``: end this rank's whole worker with SIGKILL once it has finished STEP.
+
+    Args:
+        text: The fault, or "" for none.
+
+    Raises:
+        ConfigError: `text` is neither.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._step: int | None = None
+        if not text:
+            return
+        kind, _, step = text.partition("@")
+        if kind != "kill" or not step.isdecimal():
+            raise ConfigError(f"ROWLOCK_FAULT {text!r} is not understood: give kill@STEP, such as kill@40")
+        self._step = int(step)
+
+    def strike(self, step: int) -> None:
+        """Do it, if `step` is the one."""
+        if step == self._step:
+            # A worker is one process group: launcher, warm parent and ranks go together, as when a node dies.
+            os.killpg(os.getpgid(0), signal.SIGKILL)

@@ -1,0 +1,128 @@
+"""When the engine saves, and what it does when a save must not fail.
+
+While training goes on, a save that fails costs nothing but its checkpoint: the next one may succeed, and a
+person was told. The last save, before the crew ends, is another matter: without it steps are lost, so it is
+waited for, and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from rowlock.protocol import CheckpointConfig
+from rowlock_trainer.checkpoint import Checkpointer
+from rowlock_trainer.checkpoint.errors import CheckpointError
+from rowlock_trainer.engine.failure import DivergedError
+from rowlock_trainer.engine.groups import ProcessGroups
+from rowlock_trainer.engine.learner import Learner
+from rowlock_trainer.engine.state import check_fit, facts, tensors_of
+
+log = logging.getLogger(__name__)
+
+#: Seconds before each new try of the last save. Together well under the default grace period of 30 s; what
+#: frees room on a volume (a finished upload, another job's retention) takes a moment, or a person.
+RETRY_AFTER = (1.0, 2.0, 4.0)
+
+
+class Saving:
+    """Saves and restores one learner, by the job's triggers.
+
+    Args:
+        learner: What is saved.
+        config: Where, and the triggers.
+        groups: The crew.
+        checkpointer: Writes and reads.
+    """
+
+    def __init__(
+        self, learner: Learner, config: CheckpointConfig, groups: ProcessGroups, checkpointer: Checkpointer
+    ) -> None:
+        self._learner = learner
+        self._config = config
+        self._groups = groups
+        self._checkpointer = checkpointer
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+
+    def resume(self) -> tuple[int, int]:
+        """Load the newest verified checkpoint into the learner. Collective.
+
+        Returns:
+            Step and cursor to go on from; 0 and 0 when there is no checkpoint.
+
+        Raises:
+            CheckpointError: There are checkpoints, but none that is good, or it does not fit.
+            ConfigError: It is of another run.
+        """
+        state = tensors_of(self._learner.model, self._learner.optimizer)
+        loaded = self._checkpointer.load_newest(state)
+        if loaded is None:
+            return 0, 0
+        check_fit(self._learner.config, loaded.extra, str(Path(self._config.directory) / loaded.note.name))
+        self._saved_step = loaded.step
+        samples = loaded.extra["samples"]
+        if not isinstance(samples, int):
+            raise CheckpointError(f"checkpoint {loaded.note.name}: extra.samples is {samples!r}, not a number")
+        return loaded.step, samples
+
+    def due(self, step: int) -> bool:
+        """Whether the step alone asks for a save: the same answer on every rank."""
+        return bool(self._config.every_steps) and step % self._config.every_steps == 0
+
+    def overdue(self) -> bool:
+        """Whether the clock asks for a save, as this rank sees it."""
+        return 0 < self._config.every_seconds <= time.monotonic() - self._saved_at
+
+    def save(self, step: int, samples: int) -> None:
+        """Begin to save the state after `step`; training may go on at once. Collective.
+
+        Raises:
+            DivergedError: The weights are no numbers any more; the checkpoints there are stay the newest.
+            PeerLostError: A peer is gone.
+        """
+        if not self._learner.finite():
+            raise DivergedError(
+                f"a weight is infinite or not a number after step {step}, so it is not saved: "
+                "lower the optimizer's learningRate or set trainer.gradientClipNorm"
+            )
+        self._saved_at = time.monotonic()
+        self._saved_step = step
+        extra = facts(
+            self._learner.config,
+            samples=samples,
+            epoch=samples / self._learner.task.samples,
+            world_size=self._groups.world_size,
+        )
+        self._checkpointer.save(step, tensors_of(self._learner.model, self._learner.optimizer), extra)
+
+    def poll(self) -> None:
+        """Notice the end of a save under way; its failure is told, and training goes on.
+
+        Raises:
+            PeerLostError: A peer is gone.
+        """
+        self._checkpointer.poll()
+
+    def save_for_good(self, step: int, samples: int) -> None:
+        """Save the state after `step` if it is not saved yet, and return once it is verified. Collective.
+
+        Raises:
+            CheckpointError: It could not be saved, several times over.
+            PeerLostError: A peer is gone.
+        """
+        for pause in (*RETRY_AFTER, None):
+            if self._saved_step != step:
+                self.save(step, samples)
+            try:
+                self._checkpointer.wait()
+            except CheckpointError as error:
+                self._saved_step = -1
+                if pause is None:
+                    raise
+                log.warning("step %d is not saved yet, trying again in %g s: %s", step, pause, error)
+                # Nothing tells when a volume has room again, so there is no condition to wait for.
+                time.sleep(pause)
+            else:
+                return
