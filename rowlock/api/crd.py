@@ -203,8 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(wanted)
         return 0
     found = path.read_text(encoding="utf-8") if path.exists() else ""
-    lines = (text.splitlines(keepends=True) for text in (found, wanted))
-    sys.stdout.writelines(difflib.unified_diff(*lines, fromfile=str(path), tofile="the models"))
+    before, after = (text.splitlines(keepends=True) for text in (found, wanted))
+    sys.stdout.writelines(difflib.unified_diff(before, after, str(path), "the models"))
     if found != wanted:
         sys.stderr.write(f"{path} is out of date: python -m rowlock.api.crd > {path}\n")
         return 1

@@ -50,8 +50,12 @@ Quantity = Annotated[
     PlainValidator(_quantity),
     WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": _QUANTITY, "maxLength": 64, "minimum": 0}),
 ]
-DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-DnsName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+#: What a Service may be called, and so the job it is named after.
+DNS_1035_LABEL = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+DnsLabel = Annotated[str, StringConstraints(pattern=DNS_LABEL, max_length=63)]
+DnsName = Annotated[str, StringConstraints(pattern=DNS_NAME, max_length=253)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 LongText = Annotated[str, StringConstraints(max_length=32768)]
 #: An object of the core Kubernetes API that is passed on as it is; the API server judges it with the pod.
@@ -744,7 +748,9 @@ class ObjectMeta(Model):
     """metadata, as far as a manifest on a laptop needs it."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-    name: DnsLabel = Field(max_length=50, description="Name; pods and services are named after it.")
+    name: Annotated[str, StringConstraints(pattern=DNS_1035_LABEL, max_length=50)] = Field(
+        description="Name; pods and services are named after it."
+    )
     namespace: DnsLabel = Field(default="default", description="Namespace.")
     labels: dict[str, str] = Field(default={}, description="Labels.")
     annotations: dict[str, str] = Field(default={}, description="Annotations.")
