@@ -103,9 +103,7 @@ class ControlPlane:
     def __enter__(self) -> ControlPlane:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -137,18 +135,14 @@ class ControlPlane:
         command = [str(self.kubectl_path), f"--kubeconfig={self.kubeconfig}", *words]
         # A home of its own: kubectl caches discovery there, and a cache would outlive this API server.
         environment = {**os.environ, "HOME": str(self.directory)}
-        return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, check=False, env=environment
-        )
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, env=environment)
 
     def apply(self, manifest: Path) -> None:
         """Create the objects of a file and, for a CRD, wait until its resource is served."""
         api = self.client()
         for document in yaml.safe_load_all(manifest.read_text()):
             if document["kind"] != "CustomResourceDefinition":
-                raise ValueError(
-                    f"{manifest}: only CustomResourceDefinitions are expected, got {document['kind']}"
-                )
+                raise ValueError(f"{manifest}: only CustomResourceDefinitions are expected, got {document['kind']}")
             definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
             api.create(definitions, document, fieldValidation="Strict").ok()
             _wait_established(api, f"{definitions}/{document['metadata']['name']}", document["spec"])
@@ -252,9 +246,7 @@ class ControlPlane:
             "current-context": "test",
             "clusters": [{"name": "test", "cluster": cluster}],
             "users": [{"name": "admin", "user": {"token": self._token}}],
-            "contexts": [
-                {"name": "test", "context": {"cluster": "test", "user": "admin", "namespace": "default"}}
-            ],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin", "namespace": "default"}}],
         }
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_text(yaml.safe_dump(kubeconfig))
@@ -265,9 +257,7 @@ class ControlPlane:
         # Health is open to everyone on all three; the token is for the API server only.
         def answers() -> bool:
             if not child.running:
-                raise RuntimeError(
-                    f"{child.name} ended with code {child.process.returncode}:\n{child.tail()}"
-                )
+                raise RuntimeError(f"{child.name} ended with code {child.process.returncode}:\n{child.tail()}")
             try:
                 with urllib.request.urlopen(url, context=context, timeout=5) as response:  # noqa: S310 - loopback
                     return bool(response.status == 200)
@@ -290,7 +280,7 @@ class ControlPlane:
 
 def _wait_established(api: KubeApi, path: str, spec: JsonObject) -> None:
     def established() -> bool:
-        conditions = api.get(path).ok().get("status", {}).get("conditions", [])
+        conditions = api.get(path).ok().get("status", {}).get("conditions") or []
         return any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions)
 
     wait_until(established, 30, f"{path} is established")
@@ -308,9 +298,7 @@ def _served(api: KubeApi, url: str) -> bool:
 def _self_signed(certificate: Path, key: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
-        raise BinariesError(
-            "the API-server tests need the openssl program, for the certificate of their API server"
-        )
+        raise BinariesError("the API-server tests need the openssl program, for the certificate of their API server")
     command = [
         openssl, "req", "-x509", "-days", "2", "-nodes",
         "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
