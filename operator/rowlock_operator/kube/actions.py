@@ -1,0 +1,220 @@
+"""Carrying a decision out: objects created and deleted, each in a way that may be repeated.
+
+"Already there" and "already gone" count as done. What the server will not have is a refusal: it goes back
+to decide(), which tells the user. Everything else (no answer, overload, server errors) is raised and
+tried again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rowlock_operator.core.model import (
+    Action,
+    CreateClaim,
+    CreatePod,
+    CreateSecret,
+    CreateService,
+    DeleteJob,
+    DeletePod,
+    Job,
+    Refusal,
+)
+from rowlock_operator.kube.claims import Claims
+from rowlock_operator.kube.client import ApiError, Client
+from rowlock_operator.kube.observed import Cluster, Collection
+from rowlock_operator.kube.pods import owner_uid
+from rowlock_operator.kube.resources import CLAIMS, JOBS, PODS, SECRETS, SERVICES, Resource
+from rowlock_operator.kube.tokens import Tokens
+from rowlock_operator.resources.claim import build_claim
+from rowlock_operator.resources.names import pod_name, secret_name, service_name
+from rowlock_operator.resources.pod import build_pod
+from rowlock_operator.resources.service import build_service
+
+Json = dict[str, Any]
+ActionName = Literal["CreateClaim", "CreateService", "CreateSecret", "CreatePod", "DeletePod", "DeleteJob"]
+
+#: Pods of one job created or deleted at a time: enough for 1,024 in seconds, few beside the API server's
+#: default of 600 requests in flight.
+AT_ONCE = 16
+#: How soon to look again at an object that is still in the way, in seconds: the garbage collector needs
+#: about as long to remove what an earlier job of the same name left.
+IN_THE_WAY_SECONDS = 1.0
+
+
+@dataclass
+class Outcome:
+    """What became of a decision's actions."""
+
+    refusals: list[Refusal] = field(default_factory=list)
+    #: Seconds after which to try again because something is in the way; None when nothing is.
+    again_after: float | None = None
+
+
+def action_name(action: Action) -> ActionName:
+    """Return an action's name as refusals give it."""
+    names: dict[type[Action], ActionName] = {
+        CreateClaim: "CreateClaim",
+        CreateService: "CreateService",
+        CreateSecret: "CreateSecret",
+        CreatePod: "CreatePod",
+        DeletePod: "DeletePod",
+        DeleteJob: "DeleteJob",
+    }
+    return names[type(action)]
+
+
+class Actions:
+    """Carries out actions on the API server, and notes in the map what it answered."""
+
+    def __init__(self, client: Client, cluster: Cluster, tokens: Tokens, claims: Claims, coordinator_url: str) -> None:
+        self._client = client
+        self._cluster = cluster
+        self._tokens = tokens
+        self._claims = claims
+        self._coordinator_url = coordinator_url
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    async def carry_out(self, job: Job, actions: tuple[Action, ...]) -> Outcome:
+        """Carry out `actions`: what pods need first, then the pods side by side.
+
+        Raises:
+            ApiError: The server could not be asked, or was too busy; all actions were tried.
+        """
+        outcome = Outcome()
+        for action in actions:
+            if not isinstance(action, CreatePod | DeletePod):
+                await self._attempt(job, action, outcome)
+        pods = [action for action in actions if isinstance(action, CreatePod | DeletePod)]
+        results = await asyncio.gather(
+            *(self._attempt(job, action, outcome) for action in pods), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return outcome
+
+    async def _attempt(self, job: Job, action: Action, outcome: Outcome) -> None:
+        try:
+            async with self._gate:
+                await self._one(job, action, outcome)
+        except ApiError as error:
+            if not error.refusal:
+                raise
+            outcome.refusals.append(Refusal(action_name(action), error.reason or "Refused", error.message))
+
+    async def _one(self, job: Job, action: Action, outcome: Outcome) -> None:
+        match action:
+            case CreateClaim():
+                await self._create_claim(job)
+            case CreateService():
+                name = service_name(job.name)
+                await self._create(job, action, SERVICES, self._cluster.services, name, build_service(job), outcome)
+            case CreateSecret():
+                await self._create_secret(job, outcome)
+            case CreatePod(worker):
+                body = build_pod(job, worker, coordinator_url=self._coordinator_url)
+                name = pod_name(job.name, worker)
+                await self._create(job, action, PODS, self._cluster.pods, name, body, outcome)
+            case DeletePod():
+                await self._delete_pod(job, action)
+            case DeleteJob():
+                await self._delete_job(job)
+
+    async def _create(
+        self,
+        job: Job,
+        action: Action,
+        resource: Resource,
+        collection: Collection,
+        name: str,
+        body: Json,
+        outcome: Outcome,
+    ) -> None:
+        try:
+            collection.put(await self._client.create(resource, job.namespace, body))
+        except ApiError as error:
+            if not _exists_already(error):
+                raise
+            await self._in_the_way(job, action, resource, collection, name, outcome)
+
+    async def _create_claim(self, job: Job) -> None:
+        try:
+            self._cluster.claims.put(await self._client.create(CLAIMS, job.namespace, build_claim(job)))
+        except ApiError as error:
+            if not _exists_already(error):
+                raise
+            self._claims.exists_unlabelled(job)
+
+    async def _create_secret(self, job: Job, outcome: Outcome) -> None:
+        try:
+            await self._tokens.create(job)
+        except ApiError as error:
+            if not _exists_already(error):
+                raise
+            name = secret_name(job.name)
+            await self._in_the_way(job, CreateSecret(), SECRETS, None, name, outcome)
+
+    async def _in_the_way(
+        self,
+        job: Job,
+        action: Action,
+        resource: Resource,
+        collection: Collection | None,
+        name: str,
+        outcome: Outcome,
+    ) -> None:
+        """Judge an object that has the name: ours, an earlier job's on its way out, or a stranger's."""
+        try:
+            body = await self._client.get(resource, job.namespace, name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            outcome.again_after = 0.0  # gone in between: the name is free now
+            return
+        owner = owner_uid(body)
+        if owner == job.uid and not body["metadata"].get("deletionTimestamp"):
+            if collection is not None:
+                collection.put(body)
+        elif owner is not None or body["metadata"].get("deletionTimestamp"):
+            outcome.again_after = IN_THE_WAY_SECONDS
+        else:
+            outcome.refusals.append(
+                Refusal(
+                    action_name(action),
+                    "NameTaken",
+                    f"{resource.plural} {name!r} in namespace {job.namespace!r} exists and is not this job's: "
+                    "delete it, or give the job another name",
+                )
+            )
+
+    async def _delete_pod(self, job: Job, action: DeletePod) -> None:
+        name = pod_name(job.name, action.worker)
+        try:
+            answer = await self._client.delete(
+                PODS, job.namespace, name, uid=action.uid, grace_seconds=action.grace_seconds
+            )
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            # Gone, or another pod of that name by now: either way this one is no more.
+            held = self._cluster.pods.get(job.namespace, name)
+            if held is not None and held["metadata"]["uid"] == action.uid:
+                self._cluster.pods.remove(held)
+            return
+        if answer.get("kind") == "Pod" and answer["metadata"]["uid"] == action.uid:
+            self._cluster.pods.put(answer)
+
+    async def _delete_job(self, job: Job) -> None:
+        try:
+            await self._client.delete(JOBS, job.namespace, job.name, uid=job.uid)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+
+def _exists_already(error: ApiError) -> bool:
+    """409 is also said of a quota that several requests met at once; that one is worth another try."""
+    return error.status == 409 and error.reason == "AlreadyExists"

@@ -1,0 +1,48 @@
+"""The operator's own health and numbers over HTTP, for kubelet and Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+#: Says what is wrong, None when nothing is.
+Check = Callable[[], str | None]
+
+
+class Probes:
+    """Serves /healthz, /readyz and /metrics."""
+
+    def __init__(self, *, alive: Check, ready: Check, metrics: Callable[[], bytes]) -> None:
+        self._alive = alive
+        self._ready = ready
+        self._metrics = metrics
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._scrape)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; return the port bound (port 0: the OS picks one)."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _answer(self._alive())
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _answer(self._ready())
+
+    async def _scrape(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _answer(trouble: str | None) -> web.Response:
+    return web.Response(text=(trouble or "ok") + "\n", status=200 if trouble is None else 503)

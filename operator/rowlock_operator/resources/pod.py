@@ -1,0 +1,172 @@
+"""The pod of one worker: the user's template with the launcher in it.
+
+What the operator must own (restart policy, host name, the launcher's command and its ROWLOCK_ variables)
+wins over the template; everything else is a default that the template wins over. The defaults pass the
+`restricted` Pod Security Standard, so that a job runs in a hardened namespace as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rowlock import protocol
+from rowlock.api.v1alpha1 import TRAINER_CONTAINER
+from rowlock_operator.core.model import Job
+from rowlock_operator.resources.names import (
+    LABEL_WORKER,
+    claim_name,
+    metadata,
+    pod_name,
+    secret_name,
+    service_name,
+    worker_address,
+)
+from rowlock_operator.resources.secret import TOKEN_KEY
+from rowlock_operator.resources.worker_config import worker_config
+
+LAUNCHER = ["python", "-m", "rowlock_trainer.launcher"]
+CHECKPOINTS_PATH = "/checkpoints"
+TOKEN_DIRECTORY = "/var/run/rowlock"  # noqa: S105 (a path, no secret)
+#: The uid of "nonroot" in the distroless images, which slim base images leave unused.
+NONROOT = 65532
+#: Readable by the owner and, through fsGroup, by the worker: nobody else in the pod.
+TOKEN_FILE_MODE = 0o440
+
+_POD_SECURITY: dict[str, Any] = {
+    "runAsNonRoot": True,
+    "runAsUser": NONROOT,
+    "runAsGroup": NONROOT,
+    "fsGroup": NONROOT,
+    # A volume full of checkpoints would else be walked and chowned at every restart.
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_CONTAINER_SECURITY: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
+
+def checkpoint_directory(job: str) -> str:
+    """Return where a job's checkpoints are on its volume, as a worker sees it.
+
+    A directory per job, because several jobs may share one claim.
+    """
+    return f"{CHECKPOINTS_PATH}/{job}"
+
+
+def build_pod(job: Job, worker: int, *, coordinator_url: str) -> dict[str, Any]:
+    """Return the Pod of one worker.
+
+    Args:
+        job: The job.
+        worker: Index of the worker, from 0.
+        coordinator_url: ``http://host:port`` at which a pod reaches the coordinator.
+    """
+    template = job.spec.template
+    meta = metadata(job, pod_name(job.name, worker))
+    meta["labels"] = template.metadata.labels | meta["labels"] | {LABEL_WORKER: str(worker)}
+    if template.metadata.annotations:
+        meta["annotations"] = dict(template.metadata.annotations)
+    # Defaults are left out so that the pod reads as a person wrote it; they are the API server's own too.
+    spec = template.spec.model_dump(by_alias=True, exclude_defaults=True)
+    if spec.get("hostNetwork"):
+        # Else a pod in the node's network would ask the node's resolver, which knows no services.
+        spec["dnsPolicy"] = "ClusterFirstWithHostNet"
+    spec |= {
+        "restartPolicy": "Never",
+        "hostname": pod_name(job.name, worker),
+        "subdomain": service_name(job.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": _merged(_POD_SECURITY, template.spec.security_context),
+        "containers": _containers(job, worker, spec.get("containers", []), coordinator_url),
+        "volumes": _volumes(job, spec.get("volumes", [])),
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
+def _containers(job: Job, worker: int, containers: list[Any], coordinator_url: str) -> list[dict[str, Any]]:
+    """The trainer container first, so that `kubectl logs` shows it; the others beside it as they are."""
+    own = next((item for item in containers if item["name"] == TRAINER_CONTAINER), {"name": TRAINER_CONTAINER})
+    others = [item for item in containers if item["name"] != TRAINER_CONTAINER]
+    return [_trainer(job, worker, own, coordinator_url), *others]
+
+
+def _trainer(job: Job, worker: int, container: dict[str, Any], coordinator_url: str) -> dict[str, Any]:
+    return (
+        {"image": job.spec.image, "terminationMessagePolicy": "FallbackToLogsOnError"}
+        | container
+        | {
+            "command": list(LAUNCHER),
+            "env": _environment(job, worker, container.get("env", []), coordinator_url),
+            "volumeMounts": _mounts(container.get("volumeMounts", [])),
+            "securityContext": _merged(_CONTAINER_SECURITY, container.get("securityContext")),
+        }
+    )
+
+
+def _environment(job: Job, worker: int, given: list[dict[str, Any]], coordinator_url: str) -> list[dict[str, Any]]:
+    config = worker_config(
+        job.spec,
+        namespace=job.namespace,
+        name=job.name,
+        uid=job.uid,
+        worker=worker,
+        checkpoint_directory=checkpoint_directory(job.name),
+    )
+    own: list[dict[str, Any]] = [
+        {"name": protocol.ENV_CONFIG, "value": _literal(protocol.encode(config))},
+        {"name": protocol.ENV_COORDINATOR, "value": coordinator_url},
+        {"name": protocol.ENV_TOKEN_FILE, "value": f"{TOKEN_DIRECTORY}/{TOKEN_KEY}"},
+        {"name": protocol.ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": protocol.ENV_ADDRESS, "value": worker_address(job.namespace, job.name, worker)},
+    ]
+    taken = {variable["name"] for variable in own}
+    users = [variable for variable in given if variable["name"] not in taken]
+    # The root file system is read-only: caches that libraries keep under HOME go to /tmp.
+    home = [] if any(variable["name"] == "HOME" for variable in users) else [{"name": "HOME", "value": "/tmp"}]  # noqa: S108
+    return [*own, *home, *users]
+
+
+def _literal(value: str) -> str:
+    """Escape what the kubelet would expand: $(NAME) in a value refers to another variable."""
+    return value.replace("$", "$$")
+
+
+def _mounts(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The operator's mounts, but for paths where the user mounts something else."""
+    own: list[dict[str, Any]] = [
+        {"name": "checkpoints", "mountPath": CHECKPOINTS_PATH},
+        {"name": "token", "mountPath": TOKEN_DIRECTORY, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the container, an emptyDir of its own)
+        # Data loader workers and NCCL pass tensors through it; the runtime's default is 64 MiB.
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+    taken = {mount["mountPath"].rstrip("/") for mount in given}
+    return [*(mount for mount in own if mount["mountPath"] not in taken), *given]
+
+
+def _volumes(job: Job, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    own: list[dict[str, Any]] = [
+        {"name": "checkpoints", "persistentVolumeClaim": {"claimName": claim_name(job)}},
+        {
+            "name": "token",
+            "secret": {
+                "secretName": secret_name(job.name),
+                "defaultMode": TOKEN_FILE_MODE,
+                "items": [{"key": TOKEN_KEY, "path": TOKEN_KEY}],
+            },
+        },
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
+    taken = {volume["name"] for volume in given}
+    return [*(volume for volume in own if volume["name"] not in taken), *given]
+
+
+def _merged(defaults: dict[str, Any], overrides: dict[str, Any] | None) -> dict[str, Any]:
+    """Merge as JSON merge patch (RFC 7386) does, one level deep: null takes a default away."""
+    merged = defaults | (overrides or {})
+    return {key: value for key, value in merged.items() if value is not None}
