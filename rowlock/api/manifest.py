@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from pydantic_core import PydanticUndefined
 
 from rowlock.api.fields import closest, fields_of, model_of, suggestion
 from rowlock.api.problem import FieldPath, ManifestError, Position, Problem, dotted
@@ -23,8 +22,6 @@ from rowlock.api.wording import reason_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from pydantic.fields import FieldInfo
 
 __all__ = ["ManifestError", "Position", "Problem", "dotted", "load_manifest", "parse_manifest"]
 
@@ -61,15 +58,13 @@ def parse_manifest(data: bytes, name: str) -> DistributedTrainingJob:
     source = Source(name, data)
     _expect_kind(source)
     problems = [*_unknown_metadata(source)]
-    value = _without_nulls(source, source.value, DistributedTrainingJob, (), problems)
-    nulls = {problem.path for problem in problems}
+    value = _without_nulls(source.value, DistributedTrainingJob)
     try:
         # As JSON, since strict means there what it means to the API server: no text for a number, but objects
         # for models. By alias only: the snake_case names are Python's.
         job = DistributedTrainingJob.model_validate_json(json.dumps(value), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems += [problem for problem in _problems(source, error) if problem.path not in nulls]
-        raise ManifestError(problems) from None
+        raise ManifestError([*problems, *_problems(source, error)]) from None
     if problems:
         raise ManifestError(problems)
     return job
@@ -108,29 +103,20 @@ def _unknown_metadata(source: Source) -> Iterator[Problem]:
             yield Problem(source.name, source.position(path), path, reason)
 
 
-def _without_nulls(source: Source, value: Any, model: type[Model], path: FieldPath, problems: list[Problem]) -> Any:
-    """`value` with empty fields treated as the API server does: absent where there is a default, else refused."""
+def _without_nulls(value: Any, model: type[Model]) -> Any:
+    """`value` without its empty fields: the API server takes those as absent, before it fills in defaults."""
     if isinstance(value, list):
-        return [_without_nulls(source, item, model, (*path, index), problems) for index, item in enumerate(value)]
+        return [_without_nulls(item, model) for item in value]
     if not isinstance(value, dict):
         return value
     fields = fields_of(model)
     result = {}
     for name, part in value.items():
-        here = (*path, name)
         field = fields.get(name)
         inner = model_of(field.annotation) if field is not None else None
         if part is not None or field is None:
-            result[name] = part if inner is None else _without_nulls(source, part, inner, here, problems)
-        elif not _has_default(field):
-            reason = "is empty: give it a value or leave it out"
-            problems.append(Problem(source.name, source.position(here), here, reason))
+            result[name] = part if inner is None else _without_nulls(part, inner)
     return result
-
-
-def _has_default(field: FieldInfo) -> bool:
-    """Whether the schema has one: None in Python stands for a field that may be absent."""
-    return field.default_factory is not None or field.default not in (None, PydanticUndefined)
 
 
 def _problems(source: Source, error: ValidationError) -> Iterator[Problem]:

@@ -395,7 +395,7 @@ class PodSpec(Model):
     cel_rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             rule="self.containers.all(c, self.containers.filter(d, d.name == c.name).size() == 1)",
-            message="container names must differ",
+            message="names of containers must differ",
         ),
     )
 
@@ -403,7 +403,7 @@ class PodSpec(Model):
     def _names_differ(self) -> PodSpec:
         names = [container.name for container in self.containers]
         if len(set(names)) != len(names):
-            raise ValueError(f"container names must differ: {', '.join(names)}")
+            raise ValueError(f"names of containers must differ: {', '.join(names)}")
         return self
 
 
