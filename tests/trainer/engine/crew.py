@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from rowlock.protocol import (
     CheckpointConfig,
@@ -24,6 +24,7 @@ from rowlock.protocol import (
     decode,
     encode,
 )
+from tests.trainer.engine import warm_parent
 from rowlock_trainer.channel import RankCommand, RankSetup, RankState
 
 #: Longest any test waits for anything, in seconds. Generous: it only bounds a test that fails.
@@ -66,12 +67,12 @@ class WarmParent:
         assert self._process.stdout.readline() == b"warm\n"
         threading.Thread(target=self._read, daemon=True).start()
 
-    def start(self, setup: RankSetup) -> int:
-        """Fork a rank; return its pid."""
+    def start(self, entry: str, argument: object) -> int:
+        """Fork a process that calls `entry` with `argument`; return its pid."""
         assert self._process.stdin is not None
         with self.changed:
             count = len(self._started)
-            self._process.stdin.write(encode(setup).encode() + b"\n")
+            self._process.stdin.write(json.dumps({"entry": entry, "argument": argument}).encode() + b"\n")
             self._process.stdin.flush()
             assert self.changed.wait_for(lambda: len(self._started) > count, DEADLINE)
             return self._started[-1]
@@ -91,6 +92,22 @@ class WarmParent:
                 else:
                     self.exits[int(numbers[0])] = int(numbers[1])
                 self.changed.notify_all()
+
+
+def together(parent: WarmParent, folder: Path, entry: str, world_size: int, **options: object) -> list[Any]:
+    """Run `entry` in `world_size` processes; return what each wrote to the path it was given as ``result``."""
+    results = [folder / f"result-{rank}.json" for rank in range(world_size)]
+    pids = [
+        parent.start(
+            entry,
+            {**options, "rank": rank, "world_size": world_size, "folder": str(folder), "result": str(result)},
+        )
+        for rank, result in enumerate(results)
+    ]
+    with parent.changed:
+        assert parent.changed.wait_for(lambda: all(pid in parent.exits for pid in pids), DEADLINE)
+    assert [parent.exits[pid] for pid in pids] == [0] * world_size
+    return [json.loads(result.read_text()) for result in results]
 
 
 @dataclass
@@ -120,7 +137,7 @@ class Crew:
         self._listener.bind(self._path)
         self._listener.listen()
         threading.Thread(target=self._accept, daemon=True).start()
-        self.pids = [self.parent.start(self.setup(rank)) for rank in range(self.world_size)]
+        self.pids = [self.parent.start(f"{warm_parent.__name__}:rank", json.loads(encode(self.setup(rank)))) for rank in range(self.world_size)]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -208,6 +225,3 @@ class Crew:
         except OSError:
             assert self._wires[rank].fileno() >= 0, "the test closed a wire it still needs"  # else: the rank ended
 
-
-def seconds_since(start: float) -> float:
-    return time.monotonic() - start

@@ -1,15 +1,19 @@
 """A process that has imported all a rank needs and forks ranks on request: the smallest thing that does.
 
-Reads one JSON RankSetup a line, answers ``started PID``, later ``ended PID STATUS`` (as from waitpid).
+Reads one JSON object a line, ``{"entry": "module:function", "argument": ...}``, forks a process that calls the
+function with the argument and ends with the code it returns. Answers ``started PID``, later ``ended PID CODE``.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import selectors
 import signal
 import socket
 import sys
+import traceback
 
 from rowlock.protocol import decode
 from rowlock_trainer.channel import RankSetup
@@ -18,8 +22,6 @@ from rowlock_trainer.engine import warm
 
 def main() -> None:
     warm.import_all()
-    from rowlock_trainer.engine.rank import run_rank
-
     woken, waker = socket.socketpair()
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.fileno())
@@ -40,20 +42,34 @@ def main() -> None:
                 return
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
-                start(decode(line, RankSetup), run_rank)
+                message = json.loads(line)
+                start(message["entry"], message["argument"])
 
 
-def start(setup: RankSetup, run_rank: object) -> None:
+def start(entry: str, argument: object) -> None:
     pid = os.fork()
     if pid == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setpgid(0, 0)
         os.dup2(2, 1)  # what a rank says goes to the test's stderr; stdout is the wire
-        code = run_rank(setup)  # type: ignore[operator]
-        sys.stdout.flush()
-        os._exit(code)
+        code = 70  # EX_SOFTWARE: the function raised
+        try:
+            module, _, name = entry.partition(":")
+            code = getattr(importlib.import_module(module), name)(argument)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
     say(f"started {pid}")
+
+
+def rank(argument: object) -> int:
+    """Be a rank; the argument is its RankSetup."""
+    from rowlock_trainer.engine.rank import run_rank
+
+    return run_rank(decode(json.dumps(argument), RankSetup))
 
 
 def reap() -> None:

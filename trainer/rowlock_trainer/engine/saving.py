@@ -21,9 +21,9 @@ from rowlock_trainer.engine.state import check_fit, facts, tensors_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds before each new try of the last save. Together well under the default grace period of 30 s; what
+#: Seconds before each new try of the last save. Together far below the default grace period of 30 s; what
 #: frees room on a volume (a finished upload, another job's retention) takes a moment, or a person.
-RETRY_AFTER = (1.0, 2.0, 4.0)
+RETRY_AFTER = (0.5, 1.0, 2.0)
 
 
 class Saving:
