@@ -1,0 +1,73 @@
+# Rowlock's own commands. `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Built Kubernetes binaries and the like; outside the checkout, keyed by version.
+export ROWLOCK_CACHE ?= $(HOME)/.cache/rowlock
+# One thread a process: ranks share the cores, and more threads than cores only wait for each other.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup ## Train on 4 workers, kill one, go on, compare with an undisturbed run (main job)
+	$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: setup ## Run every test: unit, trainer, and against a real API server
+	$(BIN)/python -m tests.support.control_plane build
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: setup ## Lint, format, types, import contracts, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m rowlock.api.crd --check
+
+.PHONY: bench
+bench: setup ## Run every benchmark; prints tables, writes JSON to .rowlock/bench
+	$(BIN)/python -m benchmarks
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Make the virtual environment (done by the others as needed)
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Rowlock needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing the locked packages; torch alone is several gigabytes, so the first time takes minutes"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: crd
+crd: setup ## Generate the CustomResourceDefinition from the models
+	$(BIN)/python -m rowlock.api.crd > crds/rowlock.dev_distributedtrainingjobs.yaml
+
+.PHONY: format
+format: setup ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Lock files carry versions and hashes for every supported Python, and no index address.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-package rowlock --constraint requirements/constraints.txt \
+	--custom-compile-command "make lock" pyproject.toml
+
+.PHONY: lock
+lock: ## Resolve the dependencies anew (needs uv)
+	$(LOCK) --extra operator --output-file requirements/operator.txt
+	$(LOCK) --extra trainer --output-file requirements/trainer.txt
+	$(LOCK) --extra operator --extra trainer --extra dev --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove what was built or installed in the checkout
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,5 @@
+"""`python -m rowlock.cli` is `rowlock`."""
+
+from rowlock.cli.main import main
+
+main()

@@ -1,0 +1,109 @@
+"""The picture of a run: its loss step by step, and its steps over time, with every loss and resume marked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rowlock.local.timeline import Recovery
+
+
+@dataclass(frozen=True)
+class History:
+    """What metrics.jsonl tells: per line a step, its loss, its Unix time and its generation."""
+
+    steps: list[int]
+    losses: list[float]
+    times: list[float]
+    generations: list[int]
+
+    @classmethod
+    def read(cls, path: Path) -> History:
+        """Read a run's history; lines that are cut off or no measurements are passed over."""
+        history = cls([], [], [], [])
+        for line in path.read_text().splitlines():
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue  # the half line of a writer that was killed
+            if values.get("loss") is None or "step" not in values:
+                continue
+            history.steps.append(values["step"])
+            history.losses.append(values["loss"])
+            history.times.append(values["time"])
+            history.generations.append(values["generation"])
+        return history
+
+    def of(self, generation: int) -> History:
+        """Return the part of one generation."""
+        kept = [index for index, one in enumerate(self.generations) if one == generation]
+        return History(
+            [self.steps[i] for i in kept],
+            [self.losses[i] for i in kept],
+            [self.times[i] for i in kept],
+            [generation] * len(kept),
+        )
+
+
+def draw(path: Path, disturbed: History, undisturbed: History | None, recoveries: list[Recovery], title: str) -> None:
+    """Write the picture (PNG or SVG by its suffix).
+
+    Args:
+        path: File to write.
+        disturbed: The run with losses.
+        undisturbed: The same job without, drawn behind it.
+        recoveries: What to mark.
+        title: Heading.
+    """
+    import matplotlib as mpl  # noqa: PLC0415 (a second's import that only pictures need)
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=(3, 2), layout="constrained")
+    figure.suptitle(title)
+    _draw_losses(left, disturbed, undisturbed, recoveries)
+    _draw_progress(right, disturbed, recoveries)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_losses(axes: Any, disturbed: History, undisturbed: History | None, recoveries: list[Recovery]) -> None:
+    if undisturbed is not None:
+        axes.plot(undisturbed.steps, undisturbed.losses, color="0.75", linewidth=5, label="never disturbed")
+    for index, generation in enumerate(sorted(set(disturbed.generations))):
+        part = disturbed.of(generation)
+        axes.plot(part.steps, part.losses, linewidth=1.6, color=f"C{index}", label=f"generation {generation}")
+    for index, recovery in enumerate(recoveries):
+        axes.axvline(
+            recovery.step_reached, color="C3", linestyle="--", label="worker killed" if index == 0 else None
+        )
+        axes.axvline(
+            recovery.resumed_from, color="C2", linestyle=":", label="resumed from checkpoint" if index == 0 else None
+        )
+    axes.set(xlabel="optimizer step", ylabel="training loss", yscale="log")
+    axes.legend(frameon=False)
+
+
+def _draw_progress(axes: Any, disturbed: History, recoveries: list[Recovery]) -> None:
+    if not disturbed.times:
+        return
+    start = disturbed.times[0]
+    for index, generation in enumerate(sorted(set(disturbed.generations))):
+        part = disturbed.of(generation)
+        axes.plot([time - start for time in part.times], part.steps, ".-", markersize=3, color=f"C{index}")
+    for recovery in recoveries:
+        if recovery.stepped_at is None or recovery.seconds is None:
+            continue
+        axes.axvspan(recovery.lost_at - start, recovery.stepped_at - start, color="C3", alpha=0.2)
+        axes.annotate(
+            f"{recovery.seconds:.2f} s from kill\nto the next step",
+            (recovery.stepped_at - start, recovery.resumed_from),
+            xytext=(12, -4),
+            textcoords="offset points",
+            va="top",
+        )
+    axes.set(xlabel="seconds since the first logged step", ylabel="optimizer step")

@@ -1,0 +1,249 @@
+"""`rowlock run`: the operator's loop on one machine.
+
+Observe, decide, write the status, give the order, carry out the actions, and wait for the next thing to
+happen: the same round and the same decide() as in a cluster, with a directory for the API server and
+processes for pods. Ctrl-C is spec.suspend, so that leaving and coming back is nothing special either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from rowlock.api.v1alpha1 import TRAINER_CONTAINER, DistributedTrainingJob, JobSpec
+from rowlock.local.directory import JobDirectory, LocalError
+from rowlock.local.faults import Kill
+from rowlock.local.pods import LocalPods
+from rowlock.local.timeline import Timeline
+from rowlock.protocol import (
+    ENV_ADDRESS,
+    ENV_CONFIG,
+    ENV_COORDINATOR,
+    ENV_FAULT,
+    ENV_POD_UID,
+    ENV_TOKEN_FILE,
+    encode,
+)
+from rowlock_operator.coordinator import Coordinator
+from rowlock_operator.core.decide import decide
+from rowlock_operator.core.model import (
+    Action,
+    Claim,
+    CreateClaim,
+    CreatePod,
+    CreateSecret,
+    Decision,
+    DeletePod,
+    Event,
+    Job,
+    Launcher,
+    Observed,
+    Refusal,
+)
+from rowlock_operator.resources.worker_config import worker_config
+
+HOST = "127.0.0.1"
+#: Seconds between two writes of a status in which only progress numbers moved.
+MINOR_WRITE_SECONDS = 1.0
+
+
+class View(Protocol):
+    """Where a run is shown."""
+
+    def event(self, event: Event) -> None:
+        """Show something that happened."""
+
+    def show(self, job: Job, launchers: tuple[Launcher, ...]) -> None:
+        """Show how things stand."""
+
+
+class LocalRunner:
+    """Runs one job on this machine until it has finished or is told to leave.
+
+    Args:
+        manifest: The job.
+        directory: Where it lives; locked by the caller.
+        pods: The processes, made before the event loop.
+        view: Where the run is shown.
+        kills: Faults to inject into the first pod of each worker named.
+    """
+
+    def __init__(
+        self,
+        manifest: DistributedTrainingJob,
+        directory: JobDirectory,
+        pods: LocalPods,
+        view: View,
+        kills: Sequence[Kill] = (),
+    ) -> None:
+        self.timeline = Timeline()
+        self._manifest = manifest
+        self._directory = directory
+        self._pods = pods
+        self._view = view
+        self._faults = {kill.worker: kill.fault for kill in kills}
+        self._checkpoints = directory.checkpoints(manifest)
+        self._refusals: tuple[Refusal, ...] = ()
+        self._told: set[str] = set()
+        self._written = datetime.min.replace(tzinfo=UTC)
+        self._interrupts = 0
+
+    async def run(self) -> Job:
+        """Run the job; return it as it is when this run is over.
+
+        Raises:
+            LocalError: This machine stands in the way.
+        """
+        self._wake = asyncio.Event()
+        job = self._directory.load(self._manifest)
+        token = self._directory.token()
+
+        async def token_of(namespace: str, name: str) -> str | None:
+            return token if (namespace, name) == (job.namespace, job.name) else None
+
+        self._coordinator = Coordinator(token_of=token_of, on_change=lambda *_: self._wake.set())
+        self._port = await self._coordinator.start(HOST, 0)
+        self._pods.attach(self._wake.set)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupted)
+        try:
+            return await self._rounds(job)
+        finally:
+            self._pods.close()
+            await self._coordinator.stop()
+
+    def _interrupted(self) -> None:
+        self._interrupts += 1
+        self._wake.set()
+
+    async def _rounds(self, job: Job) -> Job:
+        while True:
+            self._wake.clear()
+            if self._pods.cold:
+                raise LocalError(self._pods.cold)
+            if self._interrupts:
+                job = replace(job, spec=job.spec.model_copy(update={"suspend": True}))
+            job, decision = self._round(job)
+            if self._over(job):
+                self._write(job)
+                return job
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), decision.requeue_after)
+
+    def _round(self, job: Job) -> tuple[Job, Decision]:
+        """One round of the loop, in the order that decide() asks for."""
+        launchers = self._coordinator.launchers(job.namespace, job.name)
+        pods = self._pods.observed()
+        self.timeline.look(job.status.generation, pods, launchers)
+        claim = Claim("checkpoints", "Bound") if self._checkpoints.is_dir() else None
+        observed = Observed(pods, claim or self._named_claim(), True, True, launchers, self._refusals)
+        decision = decide(job, observed, datetime.now(UTC))
+        changed, job = decision.status != job.status, replace(job, status=decision.status)
+        if changed:
+            self._write_in_turn(job, minor=decision.minor)
+        if decision.order is not None:
+            self._coordinator.publish(job.namespace, job.name, decision.order)
+        self._carry_out(job, decision.actions)
+        for event in decision.events:
+            self._tell(event)
+        self._view.show(job, launchers)
+        return job, decision
+
+    def _over(self, job: Job) -> bool:
+        if self._interrupts > 1:
+            return True
+        alive = any(not pod.terminal for pod in self._pods.observed())
+        return job.status.phase == "Suspended" or (job.status.phase in ("Succeeded", "Failed") and not alive)
+
+    def _named_claim(self) -> Claim | None:
+        """A claim of one's own always exists on a laptop: it is a directory, made here."""
+        name = self._manifest.spec.checkpoint.storage.claim_name
+        if name is None:
+            return None
+        self._make_claim()
+        return Claim(name, "Bound")
+
+    def _carry_out(self, job: Job, actions: tuple[Action, ...]) -> None:
+        self._refusals = ()
+        for action in actions:
+            try:
+                self._act(job, action)
+            except (LocalError, OSError) as error:
+                name = type(action).__name__
+                words = str(error) if isinstance(error, LocalError) else f"{error.filename}: {error.strerror}"
+                self._refusals = (Refusal(name, "Local", words),)  # type: ignore[arg-type]
+                return
+
+    def _act(self, job: Job, action: Action) -> None:
+        match action:
+            case CreateClaim():
+                self._make_claim()
+                self._wake.set()
+            case CreateSecret():
+                self._directory.token()
+            case CreatePod(worker):
+                self._start(job, worker)
+            case DeletePod(worker, uid, grace):
+                self._pods.delete(worker, uid, grace)
+            case _:
+                return  # a laptop needs no service, and the job's directory stays
+
+    def _make_claim(self) -> None:
+        self._checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def _start(self, job: Job, worker: int) -> None:
+        config = worker_config(
+            job.spec,
+            namespace=job.namespace,
+            name=job.name,
+            uid=job.uid,
+            worker=worker,
+            checkpoint_directory=str(self._checkpoints.resolve()),
+        )
+        uid = self._pods.new_uid()
+        environ = {
+            **template_environ(job.spec),
+            ENV_CONFIG: encode(config),
+            ENV_COORDINATOR: f"http://{HOST}:{self._port}",
+            ENV_TOKEN_FILE: str(self._directory.token_file.resolve()),
+            ENV_POD_UID: uid,
+            ENV_ADDRESS: HOST,
+            ENV_FAULT: self._faults.pop(worker, ""),
+        }
+        log = self._directory.logs / f"worker-{worker}.log"
+        self._pods.start(worker, uid, environ, log, grace_seconds=int(config.grace_seconds))
+
+    def _tell(self, event: Event) -> None:
+        if event.key:
+            if event.key in self._told:
+                return
+            self._told.add(event.key)
+        self._view.event(event)
+
+    def _write_in_turn(self, job: Job, *, minor: bool) -> None:
+        now = datetime.now(UTC)
+        if minor and (now - self._written).total_seconds() < MINOR_WRITE_SECONDS:
+            return
+        self._written = now
+        self._write(job)
+
+    def _write(self, job: Job) -> None:
+        try:
+            self._directory.save(job)
+        except LocalError as error:
+            # Training matters more than its record; the next change tries again.
+            self._tell(Event("Warning", "StatusNotWritten", str(error), key=str(error)))
+
+
+def template_environ(spec: JobSpec) -> dict[str, str]:
+    """Return the plain environment variables of the template's trainer container."""
+    for container in spec.template.spec.containers:
+        if container.name == TRAINER_CONTAINER:
+            return {variable.name: variable.value or "" for variable in container.env if variable.value_from is None}
+    return {}
