@@ -65,6 +65,8 @@ def reason_of(detail: ErrorDetails, written: str | None) -> str:
         return f"must be {words} {_number(context[key])}, got {shown(value)}"
     if kind in _LENGTHS:
         words, key = _LENGTHS[kind]
+        if not value:
+            return "must not be empty"
         return f"must be {words.format(context[key])}, got {len(value)}"
     special = _SPECIAL.get(kind)
     return special(value, context) if special else f"{detail['msg']}, got {shown(value)}"
