@@ -36,6 +36,8 @@ class RankSetup:
     socket: str
     #: Fault to inject, see rowlock.protocol.ENV_FAULT.
     fault: str = ""
+    #: Process that a fault which ends the whole worker has to end too; 0: only the rank's own group.
+    launcher_pid: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ class Fault:
 
     Args:
         text: The fault, or "" for none.
+        launcher_pid: Process that has to end with the rank for the worker to be gone; 0 for none.
 
     Raises:
         ConfigError: `text` is neither.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, launcher_pid: int = 0) -> None:
         self._step: int | None = None
+        self._launcher_pid = launcher_pid
         if not text:
             return
         kind, _, step = text.partition("@")
@@ -30,5 +32,7 @@ class Fault:
     def strike(self, step: int) -> None:
         """Do it, if `step` is the one."""
         if step == self._step:
-            # A worker is one process group: launcher, warm parent and ranks go together, as when a node dies.
+            # When the launcher dies the kernel ends its warm parent and all ranks, as when a node dies.
+            if self._launcher_pid:
+                os.kill(self._launcher_pid, signal.SIGKILL)
             os.killpg(os.getpgid(0), signal.SIGKILL)

@@ -60,7 +60,7 @@ def train(
     saving = Saving(learner, setup.worker.checkpoint, groups, _checkpointer(setup, channel, groups))
     step, samples = saving.resume()
 
-    fault = Fault(setup.fault)
+    fault = Fault(setup.fault, setup.launcher_pid)
     agreement = Agreement(groups.control, leader=rank == 0, step=step)
     reporter = Reporter(setup, channel, learner, groups)
     reporter.started(step, samples)
