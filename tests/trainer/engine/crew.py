@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,8 +25,8 @@ from rowlock.protocol import (
     decode,
     encode,
 )
-from tests.trainer.engine import warm_parent
 from rowlock_trainer.channel import RankCommand, RankSetup, RankState
+from tests.trainer.engine import warm_parent
 
 #: Longest any test waits for anything, in seconds. Generous: it only bounds a test that fails.
 DEADLINE = 120.0
@@ -94,8 +95,17 @@ class WarmParent:
                 self.changed.notify_all()
 
 
-def together(parent: WarmParent, folder: Path, entry: str, world_size: int, **options: object) -> list[Any]:
+def together(
+    parent: WarmParent,
+    folder: Path,
+    entry: str,
+    world_size: int,
+    *,
+    codes: list[int] | None = None,
+    **options: object,
+) -> list[Any]:
     """Run `entry` in `world_size` processes; return what each wrote to the path it was given as ``result``."""
+    folder = Path(tempfile.mkdtemp(dir=folder))
     results = [folder / f"result-{rank}.json" for rank in range(world_size)]
     pids = [
         parent.start(
@@ -106,7 +116,7 @@ def together(parent: WarmParent, folder: Path, entry: str, world_size: int, **op
     ]
     with parent.changed:
         assert parent.changed.wait_for(lambda: all(pid in parent.exits for pid in pids), DEADLINE)
-    assert [parent.exits[pid] for pid in pids] == [0] * world_size
+    assert [parent.exits[pid] for pid in pids] == (codes or [0] * world_size)
     return [json.loads(result.read_text()) for result in results]
 
 
@@ -124,6 +134,8 @@ class Crew:
     faults: dict[int, str] = field(default_factory=dict)
     #: Whether ranks are given the store as soon as all are ready.
     give_store: bool = True
+    #: What each rank's process calls.
+    entry: str = f"{warm_parent.__name__}:rank"
     states: dict[int, RankState] = field(default_factory=dict)
     #: Every state of every rank, in order.
     history: list[RankState] = field(default_factory=list)
@@ -137,7 +149,9 @@ class Crew:
         self._listener.bind(self._path)
         self._listener.listen()
         threading.Thread(target=self._accept, daemon=True).start()
-        self.pids = [self.parent.start(f"{warm_parent.__name__}:rank", json.loads(encode(self.setup(rank)))) for rank in range(self.world_size)]
+        self.pids = [
+            self.parent.start(self.entry, json.loads(encode(self.setup(rank)))) for rank in range(self.world_size)
+        ]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -224,4 +238,3 @@ class Crew:
             self._wires[rank].sendall(encode(RankCommand(store, rank in self._save)).encode() + b"\n")
         except OSError:
             assert self._wires[rank].fileno() >= 0, "the test closed a wire it still needs"  # else: the rank ended
-

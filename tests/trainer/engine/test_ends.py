@@ -28,9 +28,7 @@ def end_of_one(parent: WarmParent, folder: Path, config: TrainerConfig, fault: s
     return failure
 
 
-def test_ranks_whose_peer_was_killed_end_with_peer_lost_and_say_their_step(
-    parent: WarmParent, tmp_path: Path
-) -> None:
+def test_ranks_whose_peer_was_killed_end_with_peer_lost_and_say_their_step(parent: WarmParent, tmp_path: Path) -> None:
     with Crew(parent, tmp_path, ENDLESS, 4) as crew:
         crew.reached(3)
         crew.kill(0)

@@ -39,7 +39,7 @@ def main() -> None:
                 continue
             data = os.read(0, 1 << 16)
             if not data:
-                return
+                os._exit(0)  # torch takes seconds to tear itself down
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 message = json.loads(line)
@@ -57,7 +57,7 @@ def start(entry: str, argument: object) -> None:
         try:
             module, _, name = entry.partition(":")
             code = getattr(importlib.import_module(module), name)(argument)
-        except Exception:
+        except Exception:  # noqa: BLE001 (a forked child must not return into its parent's loop)
             traceback.print_exc()
         finally:
             sys.stdout.flush()

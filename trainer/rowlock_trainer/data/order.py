@@ -31,7 +31,7 @@ def mix(value: _Hash) -> _Hash:
 
 def derive(*parts: int) -> int:
     """Return one 64-bit seed made of several integers; other parts or another order give another seed."""
-    state = 0
+    state = len(parts)
     for part in parts:
         # The finalizer of `mix` once more, on one Python integer: numpy takes 10 times longer for a single one.
         state = (state + part * _GOLDEN + _GOLDEN) & _WORD

@@ -31,7 +31,7 @@ class Windows:
     context: int
 
     def __len__(self) -> int:
-        return (len(self.text) - 1) // self.context
+        return max(0, len(self.text) - 1) // self.context
 
     def take(self, ids: Ids | range) -> torch.Tensor:
         """Return the windows `ids`, int64 [n, context + 1]."""
