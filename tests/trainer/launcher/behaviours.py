@@ -29,7 +29,7 @@ def warm_up() -> None:
 
 
 def run(setup: RankSetup) -> int:
-    print(f"pid {os.getpid()} generation {setup.generation}")
+    sys.stdout.write(f"pid {os.getpid()} generation {setup.generation}\n")
     behaviour = os.environ.get(BEHAVIOUR, "")
     if behaviour == "raises":
         raise RuntimeError("the data are gone")

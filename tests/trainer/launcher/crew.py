@@ -27,7 +27,7 @@ from rowlock.protocol import (
 from rowlock_operator.coordinator import Coordinator
 
 ROOT = Path(__file__).parents[3]
-TOKEN = "token-of-the-job"
+TOKEN = "token-of-the-job"  # noqa: S105 (of a job that lives for one test)
 JOB = ("default", "digits")
 #: Far beyond what any of this takes on a busy machine.
 DEADLINE = 30.0

@@ -43,10 +43,15 @@ class OutputWriter:
             self._waiting += len(data)
         self._queue.put(data)
 
+    @property
+    def full(self) -> bool:
+        """Whether so much is waiting that the ranks must be slowed down."""
+        return self._waiting > HIGH_WATER
+
     def slow_down(self, output: RankOutput) -> None:
         """Stop reading from `output` while too much is waiting."""
         with self._lock:
-            if self._waiting <= HIGH_WATER:
+            if not self.full:
                 return
             self._paused.append(output)
         output.pause()
@@ -103,7 +108,7 @@ class RankOutput(asyncio.Protocol):
     def tail(self) -> str:
         """The last lines, at most `TRACEBACK_CHARS` characters, without what a terminal would obey."""
         text = (self._tail + self._rest).decode("utf-8", "replace")
-        return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")[-TRACEBACK_CHARS:].strip("\n")
+        return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t").strip("\n")[-TRACEBACK_CHARS:]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
