@@ -45,7 +45,7 @@ def test_scikit_learn_itself_is_not_imported() -> None:
 
 def test_a_missing_package_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="scikit-learn.* is not installed; install rowlock"):
+    with pytest.raises(DataError, match=r"scikit-learn.* is not installed; install rowlock"):
         digits.load()
 
 

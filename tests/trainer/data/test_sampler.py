@@ -84,7 +84,7 @@ def test_derived_seeds_differ_with_each_part_and_their_order() -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="globalBatchSize 10 is not a multiple of .* 4 x 1 = 4"):
+    with pytest.raises(ValueError, match=r"globalBatchSize 10 is not a multiple of .* 4 x 1 = 4"):
         Sampler(100, 0).microbatches(0, 10, rank=0, world_size=4, accumulation=1)
 
 
