@@ -28,7 +28,7 @@ class History:
                 values = json.loads(line)
             except ValueError:
                 continue  # the half line of a writer that was killed
-            if values.get("loss") is None or "step" not in values:
+            if "event" in values or values.get("loss") is None:
                 continue
             history.steps.append(values["step"])
             history.losses.append(values["loss"])

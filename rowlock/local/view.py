@@ -91,6 +91,8 @@ def _stamp() -> Text:
 
 
 def _one_line(status: JobStatus) -> str:
+    if status.phase == "Pending" and not status.restarts:
+        return "Pending: importing torch, once for all workers; this takes seconds"
     parts = [status.phase, f"workers {status.workers_ready}", f"generation {status.generation}"]
     progress = status.progress
     if progress is not None:

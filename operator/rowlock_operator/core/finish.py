@@ -43,9 +43,9 @@ def tidy_up(draft: Draft) -> None:
     for pod in draft.observed.pods:
         if pod.terminal:
             continue
-        launcher = draft.launcher(pod.worker)
-        leaves_alone = launcher is not None and launcher.connected and not told_to_save
-        if not leaves_alone or pod.deleting_since is not None or draft.passed(ended, LEAVE_SECONDS):
+        # A pod that runs leaves by itself, and stays with its logs; one that never started has none to keep.
+        leaves_alone = pod.phase == "Running" and pod.deleting_since is None and not told_to_save
+        if not leaves_alone or draft.passed(ended, LEAVE_SECONDS):
             remove(draft, pod)
     ttl = draft.spec.ttl_seconds_after_finished
     if ttl is not None and draft.passed(ended, ttl):

@@ -456,8 +456,18 @@ def test_pods_that_do_not_end_by_themselves_are_deleted_after_the_job() -> None:
     before = training_job()
     done = tuple(launcher(i, "done") for i in range(2))
     finished = after(before, decide(before, world(pod(0), pod(1), launchers=done), NOW))
+    hung_up = tuple(launcher(i, "done", connected=False) for i in range(2))
+    assert decide(finished, world(pod(0), pod(1), launchers=hung_up), later(1)).actions == ()
     deaf = decide(finished, world(pod(0), pod(1), launchers=done), later(61))
     assert deaf.actions == (DeletePod(0, "pod-0"), DeletePod(1, "pod-1"))
+
+
+def test_a_pod_that_never_started_is_deleted_with_the_end_of_the_job() -> None:
+    before = training_job(spec(recovery={"maxFailures": 0}))
+    failed = pod(0, phase="Failed", exit_code=1)
+    decision = decide(before, world(failed, pod(1, phase="Pending")), NOW)
+    assert decision.status.phase == "Failed"
+    assert decision.actions == (DeletePod(1, "pod-1"),)
 
 
 def test_a_finished_job_is_deleted_when_its_time_is_over() -> None:

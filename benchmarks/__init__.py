@@ -1,0 +1,1 @@
+"""Programs behind every claim: each prints a table and can write JSON."""
