@@ -44,7 +44,7 @@ def test_votes_on_short_steps_move_apart_to_the_interval_by_doubling() -> None:
     agreement = Agreement(None, leader=True, step=0, clock=clock)
     voted = votes(agreement, clock, step_seconds=VOTE_INTERVAL / 10.5, steps=60)
     assert voted[:5] == [1, 3, 7, 15, 25]
-    assert {late - early for early, late in itertools.pairwise(voted)} == {10}
+    assert {late - early for early, late in itertools.pairwise(voted[3:])} == {10}
 
 
 def test_votes_are_never_further_apart_than_the_most() -> None:
