@@ -65,7 +65,8 @@ class ControlPlane:
         self.kubeconfig = directory / "kubeconfig"
         self._token = secrets.token_hex(16)
         self._certificate, self._key = directory / "tls.crt", directory / "tls.key"
-        self._etcd_port, self._peer_port, self._port, self._controllers_port = _free_ports(4)
+        ports, self._marks = _free_ports(4)
+        self._etcd_port, self._peer_port, self._port, self._controllers_port = ports
         self.url = f"https://127.0.0.1:{self._port}"
         self._etcd: Child | None = None
         self._apiserver: Child | None = None
@@ -111,6 +112,8 @@ class ControlPlane:
         for child in (self._controllers, self._apiserver, self._etcd):
             if child is not None:
                 child.kill()  # nothing of it is wanted any more, and a clean stop takes seconds
+        for mark in self._marks:
+            mark.close()
         self._lock.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -311,18 +314,27 @@ def _self_signed(certificate: Path, key: Path) -> None:
         raise BinariesError(f"openssl made no certificate: {done.stderr}")
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on. Random, so that two runs at once are unlikely to pick the same."""
-    chosen: list[int] = []
+def _free_ports(count: int) -> tuple[list[int], list[socket.socket]]:
+    """Ports nobody listens on, and the marks that keep other planes off them until they are closed.
+
+    The mark is an abstract Unix socket: the kernel lets go of it with the process, and it is seen exactly
+    where the port is, in the same network namespace.
+    """
+    ports: list[int] = []
+    marks: list[socket.socket] = []
     for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as probe:
-            try:
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0{_PREFIX}{port}")
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        chosen.append(port)
-        if len(chosen) == count:
-            return chosen
+        except OSError:
+            mark.close()
+            continue
+        ports.append(port)
+        marks.append(mark)
+        if len(ports) == count:
+            return ports, marks
     raise RuntimeError(f"no {count} free ports from {PORTS.start} to {PORTS.stop}")
 
 
