@@ -22,15 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
-
 from rowlock.protocol import CheckpointNote, Notice
-from rowlock_trainer.checkpoint import retention
+from rowlock_trainer.checkpoint import dcp, retention
 from rowlock_trainer.checkpoint.crew import Crew
 from rowlock_trainer.checkpoint.disk import Disk
-from rowlock_trainer.checkpoint.errors import CheckpointError, PeerLostError, in_words, is_full
-from rowlock_trainer.checkpoint.loading import Loaded, Loader, failure
+from rowlock_trainer.checkpoint.errors import CheckpointError, PeerLostError, in_words
+from rowlock_trainer.checkpoint.loading import Loaded, Loader
 from rowlock_trainer.checkpoint.staging import StagedPlanner, Staging
 from rowlock_trainer.checkpoint.state import flatten
 from rowlock_trainer.checkpoint.writer import CheckpointWriter
@@ -174,31 +171,17 @@ class Checkpointer:
     def _write(self, save: _Save, writer: CheckpointWriter, planner: StagedPlanner) -> None:
         """Body of the thread: write, commit, clean up."""
         try:
-            save.note = self._write_and_commit(writer, planner)
+            save.note = dcp.save(self._crew, writer, planner)
             if self._crew.leads:
                 save.trouble = self._clean_up()
-        except CheckpointException as error:
+        except CheckpointError as error:
             save.error = self._give_up(save.step, writer, error)
-        except RuntimeError as error:
-            # What goes wrong inside a rank arrives as CheckpointException; what is left is a collective's.
-            save.error = PeerLostError(f"a collective of checkpoint step {save.step} broke: {error}")
+        except PeerLostError as error:
+            save.error = error
         except Exception as error:  # noqa: BLE001 (a thread has nobody to raise to: it is raised by wait())
-            save.error = CheckpointError(
-                f"checkpoint of step {save.step}: {in_words(error)}", storage_full=is_full(error)
-            )
+            save.error = CheckpointError(f"checkpoint of step {save.step}: {in_words(error)}")
         finally:
             save.finished.set()
-
-    def _write_and_commit(self, writer: CheckpointWriter, planner: StagedPlanner) -> CheckpointNote:
-        metadata = dcp_save(
-            {},
-            storage_writer=writer,
-            planner=planner,
-            process_group=self._crew.group,
-            no_dist=self._crew.group is None,
-        )
-        note: CheckpointNote = metadata.storage_data
-        return note
 
     def _clean_up(self) -> list[str]:
         """Remove what the new checkpoint has made superfluous; what goes wrong here does not undo it."""
@@ -210,17 +193,16 @@ class Checkpointer:
         except OSError as error:
             return [f"old checkpoints under {self._root} could not be removed: {in_words(error)}"]
 
-    def _give_up(self, step: int, writer: CheckpointWriter, error: CheckpointException) -> CheckpointError:
+    def _give_up(self, step: int, writer: CheckpointWriter, error: CheckpointError) -> CheckpointError:
         """Return what went wrong, and give the space back: all ranks have stopped writing."""
-        failed = failure(f"checkpoint of step {step} could not be written", error)
-        way_out = "make room on the volume or enlarge its claim" if failed.storage_full else "look at the volume"
-        text = f"{failed}. Earlier checkpoints are untouched and training goes on; {way_out}"
+        way_out = "make room on the volume or enlarge its claim" if error.storage_full else "look at the volume"
+        text = f"checkpoint of step {step} {error}. Earlier checkpoints are untouched and training goes on; {way_out}"
         if writer.directory is not None and writer.directory.exists():
             try:
                 self._disk.remove(writer.directory)
             except OSError as leftover:
                 text += f". {writer.directory} is left, remove it by hand: {in_words(leftover)}"
-        return CheckpointError(text, storage_full=failed.storage_full)
+        return CheckpointError(text, storage_full=error.storage_full)
 
     # --- loading ---------------------------------------------------------------------------------------
 

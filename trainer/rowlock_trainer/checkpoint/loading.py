@@ -11,18 +11,12 @@ it. Loading fails then, and another try may go well.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.state_dict_loader import load
-
-from rowlock_trainer.checkpoint import fit, index, layout, retention
-from rowlock_trainer.checkpoint.crew import broken_means_peer_lost
-from rowlock_trainer.checkpoint.errors import BadCheckpointError, CheckpointError, in_words, is_full
+from rowlock_trainer.checkpoint import dcp, fit, index, layout, retention
+from rowlock_trainer.checkpoint.errors import BadCheckpointError, CheckpointError, in_words
 from rowlock_trainer.checkpoint.reader import CheckpointReader
 from rowlock_trainer.checkpoint.verify import checked_manifest, wrong_checksum, wrong_lengths
 
@@ -35,9 +29,6 @@ if TYPE_CHECKING:
     from rowlock_trainer.checkpoint.index import Index
     from rowlock_trainer.checkpoint.manifest import JSON, FileRecord, Manifest
     from rowlock_trainer.checkpoint.state import FlatState
-
-# A crew of one needs no process group, and is no reason to warn.
-warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
 @dataclass(frozen=True)
@@ -164,18 +155,9 @@ class Loader:
 
     def _read(self, name: str, content: Index, tensors: dict[str, object]) -> None:
         try:
-            with broken_means_peer_lost():
-                load(
-                    tensors,
-                    storage_reader=CheckpointReader(self._root / name, content),
-                    planner=DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
-                    process_group=self._crew.group,
-                    no_dist=self._crew.group is None,
-                )
-        except CheckpointException as error:
-            raise failure(f"checkpoint {self._root / name} could not be loaded", error) from error
-        except BadCheckpointError as problem:
-            raise CheckpointError(f"checkpoint {self._root / name}: {problem}") from problem
+            dcp.load(self._crew, CheckpointReader(self._root / name, content), tensors)
+        except (BadCheckpointError, CheckpointError) as error:
+            raise CheckpointError(f"checkpoint {self._root / name}: {error}") from error
 
 
 def share(files: tuple[FileRecord, ...], ranks: int) -> list[list[FileRecord]]:
@@ -187,10 +169,3 @@ def share(files: tuple[FileRecord, ...], ranks: int) -> list[list[FileRecord]]:
         shares[rank].append(record)
         load[rank] += record.bytes
     return shares
-
-
-def failure(what: str, error: CheckpointException) -> CheckpointError:
-    """Return the failures that torch gathered from the ranks as one error in words."""
-    causes = {rank: cause for rank, (cause, _) in sorted(error.failures.items())}
-    words = "; ".join(f"rank {rank}: {in_words(cause)}" for rank, cause in causes.items())
-    return CheckpointError(f"{what}: {words}", storage_full=any(map(is_full, causes.values())))
