@@ -163,6 +163,9 @@ class Coordinator:
             admitted = scheme.lower() == "bearer" and await self._gate.admits(*key, token, request.remote or "")
         except TooManyFailuresError:
             raise web.HTTPTooManyRequests(headers={"Retry-After": "1"}) from None
+        except Exception as error:  # the lookup is the caller's: whatever it raises means "cannot say now"
+            log.warning("%s/%s: its token cannot be looked up: %s", *key, error)
+            raise web.HTTPServiceUnavailable(text="the token cannot be looked up; try again") from error
         if not admitted:
             raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"}, text="unknown job or wrong token")
 

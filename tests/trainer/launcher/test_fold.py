@@ -13,9 +13,9 @@ FAILED = RankExit(0, 1, 3, "ended with exit code 1", 0.0)
 
 
 def rank(
-    number: int = 0, phase: str = "running", *, ended: bool = False, exit: RankExit | None = None, **state
+    number: int = 0, phase: str = "running", *, ended: bool = False, ending: RankExit | None = None, **state
 ) -> Rank:
-    return Rank(number, number, RankState(1, number, phase, **state), ended=ended, exit=exit, memory_kills=0)
+    return Rank(number, number, RankState(1, number, phase, **state), ended=ended, exit=ending, memory_kills=0)
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def rank(
         ([rank(phase="done"), rank(phase="running")], "running"),
         ([rank(ended=True), rank(phase="running")], "running"),
         ([rank(ended=True), rank(ended=True)], "done"),
-        ([rank(ended=True, exit=FAILED), rank(phase="running")], "ended"),
-        ([rank(ended=True, exit=FAILED), rank(ended=True)], "ended"),
+        ([rank(ended=True, ending=FAILED), rank(phase="running")], "ended"),
+        ([rank(ended=True, ending=FAILED), rank(ended=True)], "ended"),
     ],
 )
 def test_the_phase_of_a_worker_follows_from_its_ranks(ranks, phase):
@@ -44,7 +44,7 @@ def test_progress_and_store_are_rank_0s_alone():
 
 def test_a_report_with_every_rank_of_the_largest_worker_failed_fits_a_message():
     ending = RankExit(0, 1, 3, "ended with exit code 1", 0.0, "\u20ac" * TRACEBACK_CHARS)
-    report = fold(1, [rank(number, ended=True, exit=ending) for number in range(64)])
+    report = fold(1, [rank(number, ended=True, ending=ending) for number in range(64)])
     assert len(encode(report)) < MAX_MESSAGE_BYTES
     assert len(report.exits) == 64
     assert sum(bool(one.traceback) for one in report.exits) == TRACEBACKS

@@ -67,7 +67,7 @@ def test_an_empty_token_file_is_refused(environ, tmp_path):
 def test_the_launcher_ends_with_one_clear_line_and_a_termination_message(tmp_path):
     async def scenario():
         async with crew_in(tmp_path) as crew:
-            launcher = await crew.launch(config(), ROWLOCK_TOKEN_FILE="/nowhere/token")
+            launcher = await crew.launch(config(), **{protocol.ENV_TOKEN_FILE: "/nowhere/token"})
             assert await launcher.exit_code() == ExitCode.CONFIG
             assert "ROWLOCK_TOKEN_FILE=/nowhere/token: cannot be read" in launcher.termination_log.read_text()
             await launcher.line("cannot start: ROWLOCK_TOKEN_FILE")

@@ -28,11 +28,12 @@ def run(scenario):
 
 async def closed(line) -> ConnectionClosed:
     """Wait until the coordinator closes the line, and return how."""
-    with pytest.raises(ConnectionClosed) as caught:
+    try:
         async with asyncio.timeout(DEADLINE):
             while True:
                 await line.recv()
-    return caught.value
+    except ConnectionClosed as end:
+        return end
 
 
 def test_a_launcher_is_known_by_what_it_reports():
@@ -109,23 +110,22 @@ def test_orders_reach_the_launchers_of_their_job_alone():
 
 def test_a_launcher_that_reads_nothing_holds_nobody_up_and_then_gets_the_newest_order():
     async def scenario():
-        async with coordinator_at_work() as place:
-            # One message may wait unread; then the socket fills up.
-            async with place.dial(0, max_queue=1) as slow, place.dial(1) as quick:
-                await greet(slow, 0)
-                await greet(quick, 1)
-                await place.until(lambda: len(place.launchers) == 2)
-                last = 2000
-                for generation in range(1, last + 1):
-                    place.coordinator.publish(*JOB, order(generation, store="x" * 10_000))
-                    if generation % 100 == 0:
-                        while (await next_order(quick)).generation < generation:
-                            pass
-                received = [(await next_order(slow)).generation]
-                while received[-1] < last:
-                    received.append((await next_order(slow)).generation)
-                assert received == sorted(received)
-                assert len(received) < last, "what was overtaken was not kept"
+        # One message may wait unread with the slow one; then its socket fills up.
+        async with coordinator_at_work() as place, place.dial(1) as quick, place.dial(0, max_queue=1) as slow:
+            await greet(slow, 0)
+            await greet(quick, 1)
+            await place.until(lambda: len(place.launchers) == 2)
+            last = 2000
+            for generation in range(1, last + 1):
+                place.coordinator.publish(*JOB, order(generation, store="x" * 10_000))
+                if generation % 100 == 0:
+                    while (await next_order(quick)).generation < generation:
+                        pass
+            received = [(await next_order(slow)).generation]
+            while received[-1] < last:
+                received.append((await next_order(slow)).generation)
+            assert received == sorted(received)
+            assert len(received) < last, "what was overtaken was not kept"
 
     run(scenario)
 
@@ -271,6 +271,24 @@ def test_a_message_longer_than_the_protocol_allows_ends_the_line():
             await line.send("x" * (MAX_MESSAGE_BYTES + 1))
             assert (await closed(line)).rcvd.code == 1009
             await place.until(lambda: not place.launchers[0].connected)
+
+    run(scenario)
+
+
+def test_while_tokens_cannot_be_looked_up_launchers_are_told_to_try_again():
+    async def scenario():
+        async with coordinator_at_work() as unused:
+
+            async def token_of(namespace: str, name: str) -> str | None:
+                raise ConnectionRefusedError("the API server is away")
+
+            coordinator = type(unused.coordinator)(token_of=token_of, on_change=lambda *_: None)
+            unused.port = await coordinator.start("127.0.0.1", 0)
+            with pytest.raises(InvalidStatus) as caught:
+                async with unused.dial():
+                    pass
+            assert caught.value.response.status_code == 503
+            await coordinator.stop()
 
     run(scenario)
 
