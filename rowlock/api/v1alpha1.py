@@ -215,7 +215,10 @@ class TrainerSpec(Model):
     )
     steps: int = Field(ge=1, le=1_000_000_000, description="Optimizer steps in all.")
     optimizer: OptimizerSpec = Field(
-        default_factory=lambda: OptimizerSpec(adamw=AdamWOptimizer()), description="The optimizer."
+        default_factory=lambda: OptimizerSpec(adamw=AdamWOptimizer()),
+        description="The optimizer; AdamW when absent.",
+        # Not stored by the API server: a stored adamw would stand beside an sgd that is applied later.
+        json_schema_extra={"default": None},
     )
     schedule: ScheduleSpec = Field(default_factory=ScheduleSpec, description="Learning-rate schedule.")
     accumulation_steps: int = Field(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rowlock.api.manifest import parse_manifest
+from rowlock.api.v1alpha1 import JobStatus
 from tests.support.manifests import changed, command_job, trainer_job
 
 if TYPE_CHECKING:
@@ -104,6 +105,14 @@ def test_a_new_job_has_no_status_until_the_operator_writes_one(api: KubeApi, nam
     assert "status" not in api.create(jobs, changed(command_job(), "status.phase", "Succeeded")).ok()
 
 
+def test_the_status_that_the_operator_begins_with_is_stored_as_it_is(api: KubeApi, namespace: str) -> None:
+    jobs = f"/apis/rowlock.dev/v1alpha1/namespaces/{namespace}/distributedtrainingjobs"
+    stored = api.create(jobs, command_job()).ok()
+    status = JobStatus().model_dump(mode="json", by_alias=True, exclude_none=True)
+    answer = api.replace(f"{jobs}/plain/status", {**stored, "status": status}, fieldValidation="Strict")
+    assert answer.ok()["status"] == status
+
+
 @pytest.mark.parametrize(
     ("path", "value", "names"),
     [
@@ -177,3 +186,21 @@ def test_yaml_that_kubectl_refuses_is_refused_here(control_plane: ControlPlane, 
     assert done.returncode != 0
     with pytest.raises(ValueError, match=rf"^job\.yaml:\d+:\d+: .*{names}"):
         parse_manifest(manifest.encode(), "job.yaml")
+
+
+def test_apply_may_choose_another_optimizer_than_the_default(control_plane: ControlPlane, namespace: str) -> None:
+    """A default that the API server stored would stand beside the one applied, and both is refused."""
+
+    def apply(optimizer: dict[str, Any]) -> str:
+        manifest = changed(trainer_job(suspend=True), "spec.trainer.optimizer", optimizer)
+        done = control_plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
+        assert done.returncode == 0, done.stderr
+        path = "jsonpath={.spec.trainer.optimizer}"
+        return control_plane.kubectl("get", "dtj/digits", "-n", namespace, "-o", path).stdout
+
+    created = control_plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(trainer_job(suspend=True)))
+    assert created.returncode == 0, created.stderr
+    assert "sgd" in apply({"sgd": {}})
+    switched = apply({"adamw": {"learningRate": 0.5}})
+    assert "adamw" in switched
+    assert "sgd" not in switched

@@ -18,7 +18,7 @@ import pytest
 
 from rowlock.api.crd import root_schema
 from rowlock.api.manifest import ManifestError, parse_manifest
-from tests.support.manifests import command_job, trainer_job
+from tests.support.manifests import as_stored, command_job, trainer_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,14 +133,11 @@ def case(chance: random.Random) -> tuple[str, JsonObject]:
 
 
 def laptop(manifest: JsonObject) -> JsonObject | str:
-    """The spec with its defaults, or the refusal."""
+    """The spec as a cluster would store it, or the refusal."""
     try:
-        job = parse_manifest(json.dumps(manifest).encode(), "job.json")
+        return as_stored(parse_manifest(json.dumps(manifest).encode(), "job.json"), manifest)
     except ManifestError as error:
         return str(error)
-    spec = json.loads(job.spec.model_dump_json(by_alias=True, exclude_none=True))
-    assert isinstance(spec, dict)
-    return spec
 
 
 @pytest.mark.parametrize("seed", range(4))

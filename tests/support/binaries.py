@@ -105,9 +105,7 @@ def _go_version() -> str | None:
         return None
     # In the module's own folder, where Go takes the toolchain line of go.mod into account.
     command = ["go", "env", "GOVERSION"]
-    return subprocess.run(
-        command, cwd=SOURCES / "kube", capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run(command, cwd=SOURCES / "kube", capture_output=True, text=True, check=True).stdout.strip()
 
 
 def build() -> Binaries:
@@ -121,9 +119,7 @@ def build() -> Binaries:
     """
     kubernetes = _required("k8s.io/kubernetes", SOURCES / "kube" / "go.mod")
     etcd = _required("go.etcd.io/etcd/server/v3", SOURCES / "etcd" / "go.mod")
-    sources = sorted(
-        path for room in ("kube", "etcd") for path in (SOURCES / room).glob("*") if path.is_file()
-    )
+    sources = sorted(path for room in ("kube", "etcd") for path in (SOURCES / room).glob("*") if path.is_file())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     go = _go_version()
     pattern = f"kubernetes-{kubernetes}_etcd-{etcd}_{go or 'go*'}_{digest}"

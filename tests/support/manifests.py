@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rowlock.api.v1alpha1 import DistributedTrainingJob
 
 JsonObject = dict[str, Any]
 
@@ -47,3 +51,15 @@ def changed(manifest: JsonObject, path: str, value: Any) -> JsonObject:
     else:
         target[last] = value
     return result
+
+
+def as_stored(job: DistributedTrainingJob, manifest: JsonObject) -> JsonObject:
+    """The spec of `job`, which was read from `manifest`, as the API server stores it: with all its defaults.
+
+    But for the optimizer, which is not stored unless it was given (see its field for why).
+    """
+    spec: JsonObject = json.loads(job.spec.model_dump_json(by_alias=True, exclude_none=True))
+    given = (manifest["spec"].get("trainer") or {}).get("optimizer")
+    if "trainer" in spec and given is None:
+        del spec["trainer"]["optimizer"]
+    return spec
