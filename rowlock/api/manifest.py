@@ -4,6 +4,9 @@
 finds the problems, strictly and on JSON's types, for that is what the API server sees; here they are put into
 plain words and tied to the place in the file. All problems of a file are reported at once, but rules
 between fields are tried only once the fields themselves are right.
+
+In two places this is stricter on purpose, because a cluster would drop what was written without a word: a
+key given twice, and an empty value in a map such as nodeSelector.
 """
 
 from __future__ import annotations
