@@ -22,7 +22,16 @@ import torch.distributed as dist
 DEADLINE = 120.0
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.trainer.checkpoint.preload"])
+# Imported once by the server; torch._dynamo is what DTensor and the optimizers import at their first use.
+_context.set_forkserver_preload(
+    [
+        "torch.distributed.tensor",
+        "torch.distributed.checkpoint.state_dict",
+        "torch._dynamo",
+        "rowlock_trainer.checkpoint.checkpointer",
+        "pytest",
+    ]
+)
 
 
 class Rank:

@@ -1,4 +1,0 @@
-"""What every rank needs, imported once by the server they are forked from."""
-
-import tests.trainer.checkpoint.builders
-import tests.trainer.checkpoint.crew  # noqa: F401
