@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 from rowlock.protocol import ExitCode
 from tests.trainer.launcher.behaviours import BEHAVIOUR
@@ -18,6 +20,20 @@ def test_when_the_launcher_is_killed_so_are_its_ranks(tmp_path):
             kill(launcher.process.pid)
             for pid in left:
                 await gone(pid)
+
+    asyncio.run(scenario())
+
+
+def test_ranks_end_even_when_launcher_and_warm_parent_are_killed_in_one_instant(tmp_path):
+    async def scenario():
+        async with crew_in(tmp_path) as crew:
+            # A command does not know of its launcher, so that it cannot end by itself when it is alone.
+            command = ("sh", "-c", "echo pid $$ generation 1; exec sleep 3600")
+            launcher = await crew.launch(config(command=command))
+            await crew.run()
+            rank = await launcher.pid_of_rank(0)
+            os.killpg(launcher.process.pid, signal.SIGKILL)
+            await gone(rank)
 
     asyncio.run(scenario())
 
