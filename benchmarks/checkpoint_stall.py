@@ -69,6 +69,12 @@ def step(state: State, work: torch.Tensor) -> None:
         dist.all_reduce(work[0].clone())
 
 
+def train(state: State, work: torch.Tensor, steps: int) -> None:
+    """Train `steps` steps."""
+    for _ in range(steps):
+        step(state, work)
+
+
 def methods(rank: int, group: dist.ProcessGroup | None, root: Path) -> dict[str, Method]:
     """Return the ways to save."""
     saver = Checkpointer(
@@ -111,15 +117,16 @@ def measure(rank: int, ranks: int, mib: int, rounds: int, root: Path) -> dict[st
     blocked: dict[str, list[float]] = {name: [] for name in ways}
     slowed: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
+        # Anew each round: what a step costs drifts with whatever else the machine does.
+        plain = timed(lambda: train(state, work, steps))
         for name, way in ways.items():
             path = root / f"{name}-{number}"
             began = time.perf_counter()
             waiting = way(state, path, number + 1)
             blocked[name].append(time.perf_counter() - began)
-            for _ in range(steps):
-                step(state, work)
+            train(state, work, steps)
             waiting()
-            slowed[name].append(time.perf_counter() - began - steps * bare)
+            slowed[name].append(time.perf_counter() - began - plain)
             if rank == 0 and path.exists():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             if group is not None:
@@ -132,8 +139,9 @@ def measure(rank: int, ranks: int, mib: int, rounds: int, root: Path) -> dict[st
 
 def stretch(way: Method, state: State, group: dist.ProcessGroup | None, bare: float) -> int:
     """Return how many steps to train after each save: twice what Rowlock's needs to be complete, on every rank."""
-    duration = timed(lambda: way(state, Path(), WARM_UP)())
-    steps = torch.tensor([math.ceil(2 * duration / bare)])
+    began = time.perf_counter()
+    way(state, Path(), WARM_UP)()
+    steps = torch.tensor([math.ceil(2 * (time.perf_counter() - began) / bare)])
     if group is not None:
         dist.all_reduce(steps, op=dist.ReduceOp.MAX, group=group)
     return int(steps.item())
