@@ -141,8 +141,17 @@ class Crew:
         self._reading.append(asyncio.create_task(launcher.read()))
         return launcher
 
-    def order(self, phase: str, generation: int = 1, *, store: str = "", workers: int = 1, processes: int = 1) -> None:
-        self.coordinator.publish(*JOB, Order(generation, phase, workers, processes, store))
+    def order(
+        self,
+        phase: str,
+        generation: int = 1,
+        *,
+        store: str = "",
+        workers: int = 1,
+        processes: int = 1,
+        members: tuple[str, ...] = (),
+    ) -> None:
+        self.coordinator.publish(*JOB, Order(generation, phase, workers, processes, store, members))
 
     def report(self, worker: int = 0) -> Report | None:
         """Return the newest report of a worker that is connected."""

@@ -74,6 +74,22 @@ def test_hold_stops_older_ranks_and_starts_none(tmp_path):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("holder", ["another-pod", ""], ids=["a zombie", "not adopted yet"])
+def test_a_launcher_whose_pod_has_no_place_stops_its_ranks_and_starts_none(tmp_path, holder):
+    async def scenario():
+        async with crew_in(tmp_path) as crew:
+            launcher = await crew.launch(config())
+            await crew.run(1)
+            old = await launcher.pid_of_rank(0, 1)
+            crew.order("run", 2, members=(holder,))
+            await crew.until_phase("idle", 2)
+            await gone(old)
+            crew.order("run", 2, members=("uid-0",))
+            await crew.until_phase("ready", 2)
+
+    asyncio.run(scenario())
+
+
 def test_ranks_that_finish_make_the_worker_done_until_it_is_told_to_leave(tmp_path):
     async def scenario():
         async with crew_in(tmp_path) as crew:

@@ -148,13 +148,18 @@ class Launcher:
             await self._move_on(order)
             if order is not self._order:
                 return  # the wait was long enough for a newer order, which is looked at next
-        if order.phase == "run" and self._ranks is None and not self._leaving:
+        if order.phase == "run" and self._ranks is None and not self._leaving and self._has_place(order):
             self._ranks = self._new_ranks(order)
             await self._ranks.begin()
         if self._ranks is not None and order.phase == "run" and order.store:
             await self._ranks.join(order.store)
         if self._ranks is not None and order.phase == "save":
             self._ranks.save()
+
+    def _has_place(self, order: Order) -> bool:
+        """Whether this very pod holds its worker's place; one that was given up, or came early, starts nothing."""
+        worker = self._settings.config.worker
+        return not order.members or order.members[worker : worker + 1] == (self._settings.pod_uid,)
 
     async def _move_on(self, order: Order) -> None:
         """Leave older generations behind."""
