@@ -41,6 +41,11 @@ class Draft:
     order: Order | None = None
     wake_after: float | None = None
 
+    def __post_init__(self) -> None:
+        # Asked for over and over; looked up, so that a crew of a thousand does not cost a million looks.
+        self._pods = {pod.worker: pod for pod in self.observed.pods}
+        self._launchers = {(one.worker, one.pod_uid): one for one in self.observed.launchers}
+
     @property
     def spec(self) -> JobSpec:
         """The job's spec."""
@@ -58,14 +63,14 @@ class Draft:
 
     def pod(self, worker: int) -> Pod | None:
         """Return the pod of a worker; its name admits only one."""
-        return next((pod for pod in self.observed.pods if pod.worker == worker), None)
+        return self._pods.get(worker)
 
     def launcher(self, worker: int) -> Launcher | None:
         """Return the launcher that runs in a worker's *member* pod; one of an older pod does not count."""
         uid = self.members[worker].pod_uid if worker < len(self.members) else ""
         if not uid:
             return None
-        return next((one for one in self.observed.launchers if one.worker == worker and one.pod_uid == uid), None)
+        return self._launchers.get((worker, uid))
 
     def crew(self) -> list[Launcher]:
         """Return the launchers of all members that are not lost and that the coordinator knows."""
