@@ -31,7 +31,7 @@ check: setup ## Lint, format, types, import contracts, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m rowlock.api.crd --check
+	$(BIN)/python -m rowlock.api.crd --check crds/rowlock.dev_distributedtrainingjobs.yaml
 
 .PHONY: bench
 bench: setup ## Run every benchmark; prints tables, writes JSON to .rowlock/bench

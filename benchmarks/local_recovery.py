@@ -33,7 +33,7 @@ def recoveries(directory: Path) -> list[dict[str, float]]:
     path = directory / "digits.yaml"
     path.write_text(yaml.safe_dump(manifest))
     kills = [f"--kill=worker={(worker + 1) % 4},step={step}" for worker, step in enumerate(KILL_STEPS)]
-    command = [sys.executable, "-m", "rowlock.cli", "run", str(path), "--state-dir", str(directory), "--fresh", "--plain"]
+    command = [sys.executable, "-m", "rowlock.cli", "run", str(path), "--state-dir", str(directory), "--plain"]
     ended = subprocess.run([*command, *kills], check=False, capture_output=True, text=True)
     if ended.returncode != 0:
         sys.exit(f"a run ended with exit code {ended.returncode}:\n{ended.stdout}{ended.stderr}")

@@ -78,9 +78,7 @@ def _draw_losses(axes: Any, disturbed: History, undisturbed: History | None, rec
         part = disturbed.of(generation)
         axes.plot(part.steps, part.losses, linewidth=1.6, color=f"C{index}", label=f"generation {generation}")
     for index, recovery in enumerate(recoveries):
-        axes.axvline(
-            recovery.step_reached, color="C3", linestyle="--", label="worker killed" if index == 0 else None
-        )
+        axes.axvline(recovery.step_reached, color="C3", linestyle="--", label="worker killed" if index == 0 else None)
         axes.axvline(
             recovery.resumed_from, color="C2", linestyle=":", label="resumed from checkpoint" if index == 0 else None
         )

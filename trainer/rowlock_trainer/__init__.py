@@ -1,0 +1,1 @@
+"""The trainer: a launcher holds ranks, an engine trains in them, and checkpoints outlive them all."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -44,39 +46,37 @@ def new_world(**recovery: int) -> World:
     )
 
 
+def obey(world: World, index: int) -> None:
+    for uid in [one.uid for one in world.processes.values() if one.worker == index]:
+        world.obey(uid)
+
+
+def suspend(world: World, wanted: bool) -> None:
+    world.spec = world.spec.model_copy(update={"suspend": wanted})
+
+
+MOVES: dict[str, Callable[[World, int], object]] = {
+    "reconcile": lambda world, value: world.reconcile(crash_after=value),
+    "start": lambda world, value: world.start_pod(value),
+    "obey": obey,
+    "train": lambda world, _: world.train(),
+    "bind": lambda world, _: world.bind_claim(),
+    "finish_deletion": lambda world, value: world.finish_deletion(value),
+    "kill": lambda world, value: world.kill_pod(value),
+    "evict": lambda world, value: world.kill_pod(value, reason="Evicted", exit_code=None),
+    "vanish": lambda world, value: world.vanish_pod(value),
+    "rank": lambda world, value: world.kill_rank(value),
+    "cut": lambda world, value: world.cut(value),
+    "mend": lambda world, _: world.mend(),
+    "suspend": lambda world, _: suspend(world, True),
+    "resume": lambda world, _: suspend(world, False),
+    "wait": lambda world, value: world.wait(value),
+    "a good while": lambda world, value: world.settle_down(rounds=value),
+}
+
+
 def play(world: World, step: str, value: int) -> None:
-    match step:
-        case "reconcile":
-            world.reconcile(crash_after=value)
-        case "start":
-            world.start_pod(value)
-        case "obey":
-            for uid in [one.uid for one in world.processes.values() if one.worker == value]:
-                world.obey(uid)
-        case "train":
-            world.train()
-        case "bind":
-            world.bind_claim()
-        case "finish_deletion":
-            world.finish_deletion(value)
-        case "kill":
-            world.kill_pod(value)
-        case "evict":
-            world.kill_pod(value, reason="Evicted", exit_code=None)
-        case "vanish":
-            world.vanish_pod(value)
-        case "rank":
-            world.kill_rank(value)
-        case "cut":
-            world.cut(value)
-        case "mend":
-            world.mend()
-        case "suspend" | "resume":
-            world.spec = world.spec.model_copy(update={"suspend": step == "suspend"})
-        case "wait":
-            world.wait(value)
-        case "a good while":
-            world.settle_down(rounds=value)
+    MOVES[step](world, value)
 
 
 def check_always(world: World) -> None:
