@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import sys
 import urllib.error
@@ -126,6 +127,16 @@ class OperatorProcess:
         """SIGKILL."""
         assert self._child is not None
         self._child.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: it neither hears nor says anything."""
+        assert self._child is not None
+        self._child.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._child is not None
+        self._child.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""

@@ -24,7 +24,7 @@ from rowlock_operator.resources.names import (
 from rowlock_operator.resources.secret import TOKEN_KEY
 from rowlock_operator.resources.worker_config import worker_config
 
-LAUNCHER = ["python", "-m", "rowlock_trainer.launcher"]
+LAUNCHER = ["python", "-m", "rowlock_trainer.launcher.main"]
 CHECKPOINTS_PATH = "/checkpoints"
 TOKEN_DIRECTORY = "/var/run/rowlock"  # noqa: S105 (a path, no secret)
 #: The uid of "nonroot" in the distroless images, which slim base images leave unused.
