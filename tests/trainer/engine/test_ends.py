@@ -123,9 +123,13 @@ def test_training_that_diverges_fails_in_words_and_saves_nothing(parent: WarmPar
     assert all("learningRate" in failure.reason and failure.traceback == "" for failure in told)
 
 
-def test_a_last_save_that_fails_again_and_again_is_a_storage_error(parent: WarmParent, tmp_path: Path) -> None:
+@pytest.mark.parametrize("every_steps", [0, 2000], ids=["at the end", "at a step that is also the last"])
+def test_a_last_save_that_fails_again_and_again_is_a_storage_error(
+    parent: WarmParent, tmp_path: Path, every_steps: int
+) -> None:
     config = trainer(steps=2000)
-    with Crew(parent, tmp_path, config, 1) as crew:
+    checkpoint = CheckpointConfig(str(tmp_path / "checkpoints"), every_steps=every_steps)
+    with Crew(parent, tmp_path, config, 1, checkpoint=checkpoint) as crew:
         crew.reached(1)
         # A file where the checkpoints' directory should be: the volume takes no writes there.
         for line in crew.directory.iterdir():

@@ -111,3 +111,14 @@ def test_a_job_resumes_on_fewer_ranks(parent: WarmParent, tmp_path: Path) -> Non
         assert crew.exits() == [0, 0]
     assert crew.states[0].resumed_from in (8, 12)
     assert crew.states[0].step == 24
+
+
+def test_a_job_that_was_finished_finishes_again_at_once_with_its_last_loss(parent: WarmParent, tmp_path: Path) -> None:
+    with Crew(parent, tmp_path, trainer(steps=6), 2) as first:
+        assert first.exits() == [0, 0]
+    again = go_on(parent, first)
+    assert again.states[0].resumed_from == 6
+    before, after = first.states[0].progress, again.states[0].progress
+    assert before is not None
+    assert after is not None
+    assert (after.step, after.loss, after.evaluation) == (6, before.loss, before.evaluation)

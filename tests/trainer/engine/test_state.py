@@ -12,7 +12,7 @@ from torch import nn
 from rowlock.protocol import ModelConfig, OptimizerConfig
 from rowlock_trainer.engine.failure import ConfigError
 from rowlock_trainer.engine.optimizer import build_optimizer
-from rowlock_trainer.engine.state import check_fit, facts, seed_microbatch, tensors_of
+from rowlock_trainer.engine.state import Position, check_fit, facts, position_of, seed_microbatch, tensors_of
 from tests.trainer.engine.crew import trainer
 
 CONFIG = trainer()
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def facts_of_a_run() -> dict[str, object]:
     """As they come back from a manifest."""
-    saved: dict[str, object] = json.loads(json.dumps(facts(CONFIG, samples=320, epoch=0.2, world_size=4)))
+    saved: dict[str, object] = json.loads(json.dumps(facts(CONFIG, Position(10, 320, 0.5), epoch=0.2, world_size=4)))
     return saved
 
 
@@ -56,6 +56,15 @@ def test_a_checkpoint_of_another_run_is_refused_by_the_field_that_differs(
 ) -> None:
     with pytest.raises(ConfigError, match=f"checkpoint step-10 was made with {words}"):
         check_fit(trainer(**change), facts_of_a_run(), "step-10")
+
+
+def test_the_position_comes_back_from_the_facts() -> None:
+    assert position_of(10, facts_of_a_run(), "step-10") == Position(10, 320, 0.5)
+
+
+def test_facts_without_a_cursor_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="checkpoint step-10 says samples None"):
+        position_of(10, {}, "step-10")
 
 
 @pytest.mark.parametrize(

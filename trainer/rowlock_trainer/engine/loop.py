@@ -22,6 +22,7 @@ from rowlock_trainer.engine.groups import ProcessGroups
 from rowlock_trainer.engine.learner import Learner
 from rowlock_trainer.engine.reporter import Reporter
 from rowlock_trainer.engine.saving import Saving
+from rowlock_trainer.engine.state import Position
 from rowlock_trainer.parallel.ddp import replicate, settle
 
 log = logging.getLogger(__name__)
@@ -58,12 +59,13 @@ def train(
     settle(model, lambda: learner.first_loss(model, rank=rank, world_size=world_size))
 
     saving = Saving(learner, setup.worker.checkpoint, groups, _checkpointer(setup, channel, groups))
-    step, samples = saving.resume()
+    start = saving.resume()
+    step, samples = start.step, start.samples
 
     fault = Fault(setup.fault, setup.launcher_pid)
     agreement = Agreement(groups.control, leader=rank == 0, step=step)
     reporter = Reporter(setup, channel, learner, groups)
-    reporter.started(step, samples)
+    reporter.started(start)
 
     while step < config.steps:
         step += 1
@@ -79,16 +81,16 @@ def train(
         if agreement.due(step):
             verdict = agreement.vote(step, stop=channel.command.save, save=rank == 0 and saving.overdue())
         if verdict.stop and step < config.steps:
-            saving.save_for_good(step, samples)
+            saving.save_for_good(Position(step, samples, reporter.loss))
             log.info("saved at step %d, as told; ending", step)
             _farewell(groups)
             return ExitCode.SAVED
         if saving.due(step) or verdict.save:
-            saving.save(step, samples)
+            saving.save(Position(step, samples, reporter.loss))
         saving.poll()
         fault.strike(step)
 
-    saving.save_for_good(step, samples)
+    saving.save_for_good(Position(step, samples, reporter.loss))
     reporter.evaluated(step, samples, evaluate(learner, groups))
     _farewell(groups)
     reporter.done(step)

@@ -16,6 +16,7 @@ from rowlock_trainer.engine.groups import ProcessGroups, sum_over
 from rowlock_trainer.engine.learner import Learner
 from rowlock_trainer.engine.metrics import MetricsLog
 from rowlock_trainer.engine.pace import Pace
+from rowlock_trainer.engine.state import Position
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +43,17 @@ class Reporter:
         self._evaluation: dict[str, float] = {}
         self._pace = Pace(0)
 
-    def started(self, step: int, samples: int) -> None:
+    @property
+    def loss(self) -> float:
+        """Newest loss known, averaged over the crew: the same on every rank."""
+        return self._loss
+
+    def started(self, position: Position) -> None:
         """Tell that this generation trains, and where it went on from."""
+        step = position.step
         self._first = step + 1
-        self._pace = Pace(samples)
+        self._loss = position.loss
+        self._pace = Pace(position.samples)
         self._channel.update(phase="running", step=step, resumed_from=step)
         if not self._leads:
             return

@@ -17,7 +17,7 @@ from rowlock_trainer.checkpoint.errors import CheckpointError
 from rowlock_trainer.engine.failure import DivergedError
 from rowlock_trainer.engine.groups import ProcessGroups
 from rowlock_trainer.engine.learner import Learner
-from rowlock_trainer.engine.state import check_fit, facts, tensors_of
+from rowlock_trainer.engine.state import Position, check_fit, facts, position_of, tensors_of
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,11 @@ class Saving:
         self._saved_at = time.monotonic()
         self._saved_step = -1
 
-    def resume(self) -> tuple[int, int]:
+    def resume(self) -> Position:
         """Load the newest verified checkpoint into the learner. Collective.
 
         Returns:
-            Step and cursor to go on from; 0 and 0 when there is no checkpoint.
+            Where to go on from; the beginning when there is no checkpoint.
 
         Raises:
             CheckpointError: There are checkpoints, but none that is good, or it does not fit.
@@ -59,13 +59,11 @@ class Saving:
         state = tensors_of(self._learner.model, self._learner.optimizer)
         loaded = self._checkpointer.load_newest(state)
         if loaded is None:
-            return 0, 0
-        check_fit(self._learner.config, loaded.extra, str(Path(self._config.directory) / loaded.note.name))
+            return Position()
+        where = str(Path(self._config.directory) / loaded.note.name)
+        check_fit(self._learner.config, loaded.extra, where)
         self._saved_step = loaded.step
-        samples = loaded.extra["samples"]
-        if not isinstance(samples, int):
-            raise CheckpointError(f"checkpoint {loaded.note.name}: extra.samples is {samples!r}, not a number")
-        return loaded.step, samples
+        return position_of(loaded.step, loaded.extra, where)
 
     def due(self, step: int) -> bool:
         """Whether the step alone asks for a save: the same answer on every rank."""
@@ -75,8 +73,8 @@ class Saving:
         """Whether the clock asks for a save, as this rank sees it."""
         return 0 < self._config.every_seconds <= time.monotonic() - self._saved_at
 
-    def save(self, step: int, samples: int) -> None:
-        """Begin to save the state after `step`; training may go on at once. Collective.
+    def save(self, position: Position) -> None:
+        """Begin to save the state at `position`; training may go on at once. Collective.
 
         Raises:
             DivergedError: The weights are no numbers any more; the checkpoints there are stay the newest.
@@ -84,18 +82,18 @@ class Saving:
         """
         if not self._learner.finite():
             raise DivergedError(
-                f"a weight is infinite or not a number after step {step}, so it is not saved: "
+                f"a weight is infinite or not a number after step {position.step}, so it is not saved: "
                 "lower the optimizer's learningRate or set trainer.gradientClipNorm"
             )
         self._saved_at = time.monotonic()
-        self._saved_step = step
+        self._saved_step = position.step
         extra = facts(
             self._learner.config,
-            samples=samples,
-            epoch=samples / self._learner.task.samples,
+            position,
+            epoch=position.samples / self._learner.task.samples,
             world_size=self._groups.world_size,
         )
-        self._checkpointer.save(step, tensors_of(self._learner.model, self._learner.optimizer), extra)
+        self._checkpointer.save(position.step, tensors_of(self._learner.model, self._learner.optimizer), extra)
 
     def poll(self) -> None:
         """Notice the end of a save under way; its failure is told, and training goes on.
@@ -105,24 +103,30 @@ class Saving:
         """
         self._checkpointer.poll()
 
-    def save_for_good(self, step: int, samples: int) -> None:
-        """Save the state after `step` if it is not saved yet, and return once it is verified. Collective.
+    def save_for_good(self, position: Position) -> None:
+        """Save the state at `position` if it is not saved yet, and return once it is verified. Collective.
 
         Raises:
             CheckpointError: It could not be saved, several times over.
             PeerLostError: A peer is gone.
         """
-        for pause in (*RETRY_AFTER, None):
-            if self._saved_step != step:
-                self.save(step, samples)
-            try:
-                self._checkpointer.wait()
-            except CheckpointError as error:
-                self._saved_step = -1
-                if pause is None:
-                    raise
-                log.warning("step %d is not saved yet, trying again in %g s: %s", step, pause, error)
-                # Nothing tells when a volume has room again, so there is no condition to wait for.
-                time.sleep(pause)
-            else:
+        # One that is under way ends first: from then on all ranks know the same of it.
+        self._waited(position.step)
+        for pause in (0.0, *RETRY_AFTER):
+            if self._saved_step == position.step and not self._checkpointer.consecutive_failures:
                 return
+            # Nothing tells when a volume has room again, so there is no condition to wait for.
+            time.sleep(pause)
+            self.save(position)
+            error = self._waited(position.step)
+        if error is not None:
+            raise error
+
+    def _waited(self, step: int) -> CheckpointError | None:
+        """Return once no save is under way, with the failure of the one that was."""
+        try:
+            self._checkpointer.wait()
+        except CheckpointError as error:
+            log.warning("step %d is not saved yet: %s", step, error)
+            return error
+        return None

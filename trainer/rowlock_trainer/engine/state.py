@@ -8,7 +8,8 @@ makes a resumed run exact and lets a crew of another size go on from the same ch
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -35,10 +36,23 @@ def tensors_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
     }
 
 
-def facts(config: TrainerConfig, *, samples: int, epoch: float, world_size: int) -> dict[str, Any]:
-    """Return what goes beside the tensors: the cursor, and what the run was made of."""
+@dataclass(frozen=True)
+class Position:
+    """How far a run is."""
+
+    #: Optimizer steps taken.
+    step: int = 0
+    #: Samples trained on: the cursor.
+    samples: int = 0
+    #: Newest loss known, averaged over the crew; not a number before any is.
+    loss: float = math.nan
+
+
+def facts(config: TrainerConfig, position: Position, *, epoch: float, world_size: int) -> dict[str, Any]:
+    """Return what goes beside the tensors: the position, and what the run was made of."""
     return {
-        "samples": samples,
+        "samples": position.samples,
+        "loss": position.loss if math.isfinite(position.loss) else None,
         "epoch": epoch,
         "seed": config.seed,
         "data": config.data,
@@ -46,6 +60,21 @@ def facts(config: TrainerConfig, *, samples: int, epoch: float, world_size: int)
         "optimizer": config.optimizer.name,
         "world_size": world_size,
     }
+
+
+def position_of(step: int, extra: dict[str, Any], where: str) -> Position:
+    """Return the position that a checkpoint's facts tell.
+
+    Raises:
+        ConfigError: They do not tell one.
+    """
+    samples, loss = extra.get("samples"), extra.get("loss")
+    if not isinstance(samples, int):
+        raise ConfigError(
+            f"checkpoint {where} says samples {samples!r}, not how many: it is not of the built-in trainer; "
+            "give the job a storage claim of its own"
+        )
+    return Position(step, samples, float(loss) if isinstance(loss, (int, float)) else math.nan)
 
 
 def check_fit(config: TrainerConfig, extra: dict[str, Any], where: str) -> None:
