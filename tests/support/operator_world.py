@@ -49,14 +49,16 @@ def job_manifest(name: str, workers: int = 2, **spec: Any) -> JsonObject:
 class World:
     """One namespace with an operator, a kubelet and launchers."""
 
-    def __init__(self, plane: ControlPlane, namespace: str, directory: Path) -> None:
+    def __init__(self, plane: ControlPlane, namespace: str, directory: Path, log_level: str = "debug") -> None:
         self.plane = plane
         self.api: KubeApi = plane.client()
         self.namespace = namespace
         self.directory = directory
         self.crew = FakeCrew()
         self.kubelet = FakeKubelet(plane, self.crew, namespace)
-        self.operator = OperatorProcess(operator_kubeconfig(plane, directory), directory, namespace)
+        self.operator = OperatorProcess(
+            operator_kubeconfig(plane, directory), directory, namespace, f"--log-level={log_level}"
+        )
 
     def close(self) -> None:
         """End everything, and hold the operator to its promise about secrets."""
