@@ -52,11 +52,13 @@ class Feed:
         job = collection.job_of(body)
         if told and job is not None:
             self._queue.add(job)
+        self._forget_gone(resource)
 
     def listed(self, resource: Resource, bodies: list[Json], version: str) -> None:
         """Take in a full list."""
         for job in self.collections[resource].replace(bodies, version):
             self._queue.add(job)
+        self._forget_gone(resource)
 
     def launchers_changed(self, namespace: str, name: str) -> None:
         """Take in that a job's launchers have something new to say."""
@@ -64,7 +66,6 @@ class Feed:
         launchers = self._coordinator.launchers(namespace, name)
         said, before = tuple(_weighty(one) for one in launchers), self._said.get(key)
         if key not in self._cluster.jobs:
-            self._said.pop(key, None)
             return
         self._said[key] = said
         if said == before:
@@ -74,6 +75,10 @@ class Feed:
             # A launcher hung up, and its pod's end may be what the watch missed: ask.
             self._reconciler.doubt(key)
         self._queue.add(key)
+
+    def _forget_gone(self, resource: Resource) -> None:
+        if resource is JOBS and len(self._said) > len(self._cluster.jobs):
+            self._said = {key: said for key, said in self._said.items() if key in self._cluster.jobs}
 
 
 def _weighty(launcher: Launcher) -> tuple[Any, ...]:

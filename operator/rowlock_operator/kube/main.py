@@ -108,6 +108,7 @@ class Operator:
         await self._resync.synced.wait()
         self._watch.start()
         log.info("%d jobs listed; deciding with %d workers", len(self._cluster.jobs), self._settings.workers)
+        self._queue.last_taken = asyncio.get_running_loop().time()
         self._serving = True
         async with asyncio.TaskGroup() as group:
             for _ in range(self._settings.workers):

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rowlock.protocol import Order
 from rowlock_operator.coordinator import Coordinator
 from rowlock_operator.core.decide import decide
 from rowlock_operator.core.model import Action, Decision, Event, Job, Observed
@@ -136,9 +135,12 @@ class Reconciler:
         decision = decide(job, observed, datetime.now(UTC))
         waits = [ask_claim_in, decision.requeue_after, await self._write(key, body, job, decision)]
         if decision.order is not None:
-            self._publish(job, decision.order)
-        waits.append(await self._act(key, job, decision.actions))
-        await self._events.tell(job, decision.events)
+            self._coordinator.publish(*key, decision.order)
+        try:
+            waits.append(await self._act(key, job, decision.actions))
+        finally:
+            # The next decision will not say them again: what they tell is written in status by now.
+            await self._events.tell(job, decision.events)
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def _ask_anew(self, key: Key) -> None:
@@ -199,9 +201,6 @@ class Reconciler:
             self._recovering_since.setdefault(key, self._clock())
         elif (since := self._recovering_since.pop(key, None)) is not None and after.phase == "Running":
             self._metrics.recovery_seconds.observe(self._clock() - since)
-
-    def _publish(self, job: Job, order: Order) -> None:
-        self._coordinator.publish(job.namespace, job.name, order)
 
     async def _act(self, key: Key, job: Job, wanted: tuple[Action, ...]) -> float | None:
         tried = self._refused.due(key, job.generation, wanted)
