@@ -58,7 +58,7 @@ class LineView:
         moved = status.phase == "Running" and time.monotonic() - self._last >= LINE_SECONDS
         if status.phase != self._phase or moved:
             self._phase, self._last = status.phase, time.monotonic()
-            self._console.print(_stamp(), Text(_one_line(status)), soft_wrap=True)
+            self._console.print(_stamp(), Text(_one_line(job)), soft_wrap=True)
 
     def close(self) -> None:
         """End the view."""
@@ -90,8 +90,9 @@ def _stamp() -> Text:
     return Text(datetime.now().astimezone().strftime("%H:%M:%S"), style="dim")
 
 
-def _one_line(status: JobStatus) -> str:
-    if status.phase == "Pending" and not status.restarts:
+def _one_line(job: Job) -> str:
+    status = job.status
+    if status.phase == "Pending" and job.spec.trainer is not None and not status.restarts:
         return "Pending: importing torch, once for all workers; this takes seconds"
     parts = [status.phase, f"workers {status.workers_ready}", f"generation {status.generation}"]
     progress = status.progress
