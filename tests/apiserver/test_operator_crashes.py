@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.control_plane import CRD_PATH, ControlPlane
 from tests.support.flaky_proxy import FlakyProxy
-from tests.support.operator_process import OperatorProcess, operator_kubeconfig
-from tests.support.operator_world import World, job_manifest, world
+from tests.support.kube_api import wait_until
+from tests.support.operator_process import OperatorProcess, free_ports, operator_kubeconfig
+from tests.support.operator_world import DEADLINE_SECONDS, World, job_manifest, world
 
 __all__ = ["world"]
 
@@ -113,6 +115,31 @@ def test_an_api_server_that_fails_a_third_of_the_time_only_costs_time(
         assert made.operator.probe("healthz") == 200
         assert made.operator.metric("rowlock_reconciles_total", result="defect") == 0
         made.close()
+
+
+def test_an_operator_without_its_api_server_says_so_and_waits(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    cluster = {"name": "gone", "cluster": {"server": f"http://127.0.0.1:{port}"}}
+    context = {"name": "gone", "context": {"cluster": "gone", "user": "nobody"}}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "gone",
+        "clusters": [cluster],
+        "contexts": [context],
+        "users": [{"name": "nobody", "user": {"token": "none"}}],
+    }
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    operator = OperatorProcess(kubeconfig, tmp_path)
+
+    operator.start(wait=False)
+    wait_until(lambda: operator.probe("readyz") == 503, DEADLINE_SECONDS, "the operator answers")
+
+    wait_until(lambda: "cannot list" in operator.log.read_text(), DEADLINE_SECONDS, "the trouble is told")
+    assert operator.probe("healthz") == 200
+    assert "Traceback" not in operator.log.read_text()
+    assert operator.stop() == 0
 
 
 @pytest.fixture

@@ -107,6 +107,25 @@ class Watch:
         kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)(handle)
 
 
+class _NoMemory(kopf.DiffBaseStorage):
+    """Keeps nothing of an object's last state.
+
+    kopf prepares to compare objects with their last state even where no handler asks for it; on every
+    event that is a deep copy of the whole object.
+    """
+
+    def build(self, *, body: kopf.Body, **_: Any) -> kopf.BodyEssence:
+        """Return nothing to compare."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Return that nothing was kept."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep nothing."""
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -114,6 +133,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.networking.request_timeout = REQUEST_SECONDS
     settings.networking.error_backoffs = EndlessBackoffs()
+    settings.persistence.diffbase_storage = _NoMemory()
     settings.process.ultimate_exiting_timeout = None
     for resource in (PODS, SERVICES, CLAIMS):
         key = (resource.group, resource.version, resource.plural)
