@@ -7,6 +7,7 @@ late or does as asked and hangs up. Random moments come from seeds; what is asse
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from tests.support.control_plane import CRD_PATH, ControlPlane
-from tests.support.flaky_proxy import FlakyProxy
+from tests.support.flaky_proxy import FlakyProxy, Moment
 from tests.support.kube_api import wait_until
 from tests.support.operator_process import OperatorProcess, free_ports, operator_kubeconfig
 from tests.support.operator_world import DEADLINE_SECONDS, World, job_manifest, world
@@ -24,6 +25,8 @@ __all__ = ["world"]
 
 #: Faults in each seeded run: enough to meet most orders of death and write, in a quarter of a minute.
 ROUNDS = 4
+#: Writes of one recovery: the count, the pod's deletion, the Event, the new pod, and the status of its way back.
+WRITES = 5
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -51,6 +54,32 @@ def test_an_operator_killed_at_any_moment_counts_each_fault_once(world: World, s
     assert (status["failures"]["count"], status["preemptions"]["count"]) == (failed, preempted)
     assert status["restarts"] == ROUNDS
     assert len(world.api.list(world.path("pods"))) == 3
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_operator_killed_around_any_of_its_writes_counts_each_fault_once(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, moment: Moment
+) -> None:
+    """Not by chance but one by one: the first write after a fault, the second, ... is the operator's last."""
+    with FlakyProxy(control_plane, seed=0) as proxy:
+        world = World(control_plane, namespace, tmp_path)
+        kubeconfig = operator_kubeconfig(control_plane, tmp_path, server=proxy.url)
+        world.operator = OperatorProcess(kubeconfig, tmp_path, namespace)
+        world.operator.start()
+        world.apply(job_manifest("stubborn", workers=3, trainer=_trainer(3)))
+        world.until_running("stubborn", generation=1)
+
+        for last_write in range(1, WRITES + 1):
+            killed = _kill_at_write(world, proxy, last_write, moment)
+            world.kubelet.fail(world.pod("stubborn", last_write % 3), code=1)
+            world.until(killed.is_set, f"write {last_write} is made")
+            proxy.around_write = None
+            world.operator.start()
+            status = world.until_running("stubborn", generation=last_write + 1)
+            assert (status["failures"]["count"], status["preemptions"]["count"]) == (last_write, 0)
+
+        assert len(world.api.list(world.path("pods"))) == 3
+        world.close()
 
 
 def test_training_goes_on_while_the_operator_is_away(world: World) -> None:
@@ -173,6 +202,21 @@ def test_an_api_server_that_restarts_with_its_history_gone_misses_nothing(own_wo
     assert "Restarting the watch-stream for pods" in world.operator.log.read_text(), "no watch was told 410 Gone"
     assert (status["failures"]["count"], status["preemptions"]["count"]) == (1, 1)
     assert world.operator.probe("healthz") == 200
+
+
+def _kill_at_write(world: World, proxy: FlakyProxy, number: int, moment: Moment) -> threading.Event:
+    """Kill the operator just before, or just after, its write of this number reaches the API server."""
+    killed = threading.Event()
+
+    def around(write: int, when: Moment) -> bool:
+        if (write, when) == (number, moment):
+            world.operator.kill()
+            killed.set()
+        return not killed.is_set()
+
+    proxy.writes = 0
+    proxy.around_write = around
+    return killed
 
 
 def _kill_soon(world: World, chance: random.Random) -> None:

@@ -12,13 +12,17 @@ import random
 import ssl
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import aiohttp
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.control_plane import ControlPlane
+
+Moment = Literal["before", "after"]
 
 #: What can go wrong, and its share of the faults.
 FAULTS = ("throttled", "error", "unavailable", "cut before", "cut after", "garbled")
@@ -35,6 +39,10 @@ class FlakyProxy:
         self.share = 0.0
         #: How often each fault struck.
         self.struck: Counter[str] = Counter()
+        #: Called around every write with its number from 1 and "before" or "after" it reached the server;
+        #: what it answers says whether request or answer may pass.
+        self.around_write: Callable[[int, Moment], bool] | None = None
+        self.writes = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="flaky-proxy", daemon=True)
         self._runner: web.AppRunner | None = None
@@ -83,14 +91,25 @@ class FlakyProxy:
             return web.Response(status=503, text="<html>upstream is away</html>", content_type="text/html")
         if fault == "cut before":
             return _cut(request)
-        return await self._forward(request, fault)
+        if request.method == "GET" or self.around_write is None:
+            return await self._forward(request, fault)
+        self.writes += 1
+        number = self.writes
+        if not self.around_write(number, "before"):
+            return _cut(request)
+        return await self._forward(request, fault, asked=lambda: self._after(number))
+
+    def _after(self, number: int) -> bool:
+        return self.around_write is None or self.around_write(number, "after")
 
     def _fault(self, request: web.Request) -> str | None:
         if "watch" in request.query or not request.path.startswith(("/apis/rowlock", "/api/v1/namespaces")):
             return None
         return self._random.choice(FAULTS) if self._random.random() < self.share else None
 
-    async def _forward(self, request: web.Request, fault: str | None) -> web.StreamResponse:
+    async def _forward(
+        self, request: web.Request, fault: str | None, asked: Callable[[], bool] | None = None
+    ) -> web.StreamResponse:
         assert self._session is not None
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         body = await request.read()
@@ -98,6 +117,8 @@ class FlakyProxy:
             async with self._session.request(
                 request.method, self._plane.url + request.path_qs, headers=headers, data=body or None
             ) as answer:
+                if asked is not None and not asked():
+                    return _cut(request)
                 if fault == "cut after":
                     await answer.read()
                     return _cut(request)
