@@ -54,6 +54,12 @@ class Pod:
     waiting_message: str = ""
     #: Scheduler's words when the pod cannot be placed.
     unschedulable: str = ""
+    #: Since when the trainer container runs; None while it does not.
+    running_since: datetime | None = None
+    #: The trainer container has ended, but containers beside it still run and hold the node.
+    lingering: bool = False
+    #: `rowlock_operator.core.shape.spec_hash` of the spec it was made from; "" when it does not say.
+    spec_hash: str = ""
 
     @property
     def terminal(self) -> bool:
@@ -81,6 +87,8 @@ class Launcher:
     last_seen: datetime
     report: Report
     address: str = ""
+    #: When its reported step last moved, by our own clock; None when it never did.
+    stepped_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,8 @@ class Observed:
     service: bool = False
     secret: bool = False
     launchers: tuple[Launcher, ...] = ()
+    #: Since when launchers could reach the coordinator; None when that is not known.
+    listening_since: datetime | None = None
     #: From the last time actions were carried out; empty when all were.
     refusals: tuple[Refusal, ...] = ()
 
