@@ -656,6 +656,12 @@ class WorkerStatus(Model):
     index: int = Field(ge=0, description="Worker index.")
     pod_uid: Text = Field(default="", description="UID of the pod that has this place.")
     phase: WorkerPhase = Field(default="Absent", description="Lost means counted and being replaced.")
+    joined: int = Field(
+        default=0,
+        ge=0,
+        description="Newest generation it took part in. A pod that ends before it joined the current one ended "
+        "with the one before, and is not counted again.",
+    )
 
 
 class WorkersStatus(Model):
@@ -737,6 +743,13 @@ class JobStatus(Model):
         default_factory=BudgetStatus,
         description="Preemptions and evictions, against recovery.maxPreemptions.",
     )
+    unsettled: list[IncidentStatus] = Field(
+        default=[],
+        max_length=16,
+        description="Faults counted as failures whose cause is not settled: the pod's own end may still make a "
+        "preemption of one.",
+    )
+    spec_hash: Text = Field(default="", description="Fingerprint of the spec that the crew's pods are made from.")
     failures_without_progress: int = Field(default=0, ge=0, description="Failures since the job last got further.")
     furthest_step: int = Field(default=0, ge=0, description="Highest step reached before any failure so far.")
     not_before: Time | None = Field(default=None, description="Until when the next generation is held back.")
