@@ -33,6 +33,15 @@ DEFAULT_IMAGE = "ghcr.io/rowlock/trainer:0.1.0"
 #: Name of the container that runs the launcher; a template's container of this name is merged into it.
 TRAINER_CONTAINER = "trainer"
 MAX_WORKERS = 1024
+#: Where the checkpoint volume and the job's token are in the trainer container: nothing else may be mounted there.
+CHECKPOINTS_PATH = "/checkpoints"
+TOKEN_DIRECTORY = "/var/run/rowlock"  # noqa: S105 (a path, no secret)
+#: Names of volumes and containers that begin so are the operator's own.
+RESERVED_PREFIX = "rowlock-"
+#: All words of a command together, in bytes of UTF-8. The command travels inside one environment variable, of
+#: which Linux takes 128 KiB (MAX_ARG_STRLEN); in JSON a byte becomes at most 6 (\\u001f), and 6 x 20,000 leaves
+#: 11 KB for quotes, commas and what else a worker is told.
+MAX_COMMAND_BYTES = 20_000
 
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+|[numkMGTPE]|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 
@@ -297,6 +306,12 @@ class VolumeMount(Model):
     read_only: bool = Field(default=False, description="Whether writes are refused.")
 
 
+_MOUNT_TAKEN = (
+    f"volumeMounts of the trainer container must leave {CHECKPOINTS_PATH} and {TOKEN_DIRECTORY} to the operator; "
+    "where checkpoints are stored is said in spec.checkpoint.storage"
+)
+
+
 class Container(Model):
     """A container. The one named ``trainer`` is merged into the worker's own; others run beside it."""
 
@@ -321,12 +336,22 @@ class Container(Model):
             rule=f"self.name != '{TRAINER_CONTAINER}' || (!has(self.command) && !has(self.args))",
             message="the trainer container's command is spec.command",
         ),
+        Rule(
+            rule=f"self.name != '{TRAINER_CONTAINER}' || "
+            f"self.volumeMounts.all(m, !m.mountPath.matches('^({CHECKPOINTS_PATH}|{TOKEN_DIRECTORY})/*$'))",
+            message=_MOUNT_TAKEN,
+        ),
     )
 
     @model_validator(mode="after")
     def _trainer_runs_the_launcher(self) -> Container:
-        if self.name == TRAINER_CONTAINER and (self.command is not None or self.args is not None):
+        if self.name != TRAINER_CONTAINER:
+            return self
+        if self.command is not None or self.args is not None:
             raise ValueError("the trainer container's command is spec.command")
+        for mount in self.volume_mounts:
+            if mount.mount_path.rstrip("/") in (CHECKPOINTS_PATH, TOKEN_DIRECTORY):
+                raise ValueError(f"{_MOUNT_TAKEN}, got mountPath {mount.mount_path!r}")
         return self
 
 
@@ -400,10 +425,25 @@ class PodSpec(Model):
             rule="self.containers.all(c, self.containers.filter(d, d.name == c.name).size() == 1)",
             message="names of containers must differ",
         ),
+        *(
+            Rule(
+                rule=f"self.{field}.all(x, !x.name.startsWith('{RESERVED_PREFIX}'))",
+                message=f"names in {field} must not begin with {RESERVED_PREFIX}: those are the operator's own",
+            )
+            for field in ("containers", "initContainers", "volumes")
+        ),
     )
 
     @model_validator(mode="after")
-    def _names_differ(self) -> PodSpec:
+    def _names_are_free(self) -> PodSpec:
+        named = (("containers", self.containers), ("initContainers", self.init_containers), ("volumes", self.volumes))
+        for field, objects in named:
+            for one in objects:
+                if one.name.startswith(RESERVED_PREFIX):
+                    raise ValueError(
+                        f"names in {field} must not begin with {RESERVED_PREFIX}: those are the operator's own, "
+                        f"got {one.name!r}"
+                    )
         names = [container.name for container in self.containers]
         if len(set(names)) != len(names):
             raise ValueError(f"names of containers must differ: {', '.join(names)}")
@@ -540,6 +580,14 @@ class RecoverySpec(Model):
     )
 
 
+#: Fields of checkpoint that a worker is told at its start, and so is told anew only when its pod is.
+_CHECKPOINT_TRIGGERS = tuple(
+    f"checkpoint.{field.alias}"
+    for name, field in CheckpointSpec.model_fields.items()
+    if name not in ("storage", "retention")
+)
+
+
 class JobSpec(Model):
     """What to train, on how many workers, and how to go on after a fault."""
 
@@ -552,12 +600,13 @@ class JobSpec(Model):
     )
     template: PodTemplate = Field(default_factory=PodTemplate, description="Template of the worker pods.")
     trainer: TrainerSpec | None = Field(default=None, description="The built-in trainer. Either this or command.")
-    command: list[Annotated[str, StringConstraints(min_length=1, max_length=32768)]] | None = Field(
+    command: list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_COMMAND_BYTES)]] | None = Field(
         default=None,
         min_length=1,
         max_length=256,
         description="A training command of your own, run once per process with torchrun's environment "
-        "(RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT, ...). Either this or trainer.",
+        "(RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT, ...). Either this or trainer. "
+        f"At most {MAX_COMMAND_BYTES} bytes in all: longer scripts belong in the image or on a volume.",
     )
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec, description="Checkpoints and their volume.")
     recovery: RecoverySpec = Field(default_factory=RecoverySpec, description="What is retried, and how often.")
@@ -590,8 +639,18 @@ class JobSpec(Model):
             "trainer.accumulationSteps",
         ),
         Rule(
+            rule=f"!has(self.command) || self.command.map(word, size(bytes(word))).sum() <= {MAX_COMMAND_BYTES}",
+            message=f"command must have at most {MAX_COMMAND_BYTES} bytes in all; put a longer script into the image "
+            "or on a volume",
+        ),
+        Rule(
             rule="self.checkpoint.storage == oldSelf.checkpoint.storage",
             message="checkpoint.storage cannot be changed",
+        ),
+        Rule(
+            rule="self.checkpoint.retention == oldSelf.checkpoint.retention",
+            message="checkpoint.retention cannot be changed: it decides whether the claim has the job for its owner, "
+            "and that is set when the claim is created",
         ),
         Rule(
             rule="has(self.trainer) == has(oldSelf.trainer)",
@@ -602,7 +661,7 @@ class JobSpec(Model):
                 rule=f"oldSelf.suspend || self.{name} == oldSelf.{name}",
                 message=f"{name} can be changed only while suspended",
             )
-            for name in ("processesPerWorker", "image", "template")
+            for name in ("processesPerWorker", "image", "template", *_CHECKPOINT_TRIGGERS)
         ),
         *(
             Rule(
@@ -617,6 +676,13 @@ class JobSpec(Model):
     def _fits_together(self) -> JobSpec:
         if (self.trainer is None) == (self.command is None):
             raise ValueError("exactly one of trainer and command must be set")
+        if self.command is not None:
+            length = sum(len(word.encode()) for word in self.command)
+            if length > MAX_COMMAND_BYTES:
+                raise ValueError(
+                    f"command must have at most {MAX_COMMAND_BYTES} bytes in all, got {length}; put a longer script "
+                    "into the image or on a volume"
+                )
         if self.trainer is not None:
             share = self.workers * self.processes_per_worker * self.trainer.accumulation_steps
             if self.trainer.global_batch_size % share:
@@ -683,10 +749,7 @@ class IncidentStatus(Model):
     reason: Text = Field(description="Why, in one word.")
     message: LongText = Field(description="Why, in words.")
     traceback: LongText = Field(default="", description="Last lines of the traceback.")
-    provisional: bool = Field(
-        default=False,
-        description="The cause is not settled yet: the pod's own end may still name a better one.",
-    )
+    pod_uid: Text = Field(default="", description="UID of the pod it began in.")
 
 
 class BudgetStatus(Model):
