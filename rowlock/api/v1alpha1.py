@@ -39,7 +39,7 @@ TOKEN_DIRECTORY = "/var/run/rowlock"  # noqa: S105 (a path, no secret)
 #: Names of volumes and containers that begin so are the operator's own.
 RESERVED_PREFIX = "rowlock-"
 #: All words of a command together, in bytes of UTF-8. The command travels inside one environment variable, of
-#: which Linux takes 128 KiB (MAX_ARG_STRLEN); in JSON a byte becomes at most 6 (\\u001f), and 6 x 20,000 leaves
+#: which Linux takes 128 KiB (MAX_ARG_STRLEN); in JSON a byte becomes at most 6 (\u001f), and 6 x 20,000 leaves
 #: 11 KB for quotes, commas and what else a worker is told.
 MAX_COMMAND_BYTES = 20_000
 
@@ -514,7 +514,8 @@ class CheckpointSpec(Model):
     keep: int = Field(default=2, ge=2, le=1000, description="Verified checkpoints to keep; never fewer than 2.")
     storage: StorageSpec = Field(default_factory=StorageSpec, description="The volume checkpoints live on.")
     retention: Literal["Retain", "Delete"] = Field(
-        default="Retain", description="Whether the claim outlives the job (Retain) or goes with it (Delete)."
+        default="Retain",
+        description="Whether the claim outlives the job (Retain) or goes with it (Delete); set once.",
     )
 
     cel_rules: ClassVar[tuple[Rule, ...]] = (

@@ -30,6 +30,10 @@ def jobs(namespace: str) -> str:
     return f"/apis/rowlock.dev/v1alpha1/namespaces/{namespace}/distributedtrainingjobs"
 
 
+def mounting(container: str, path: str) -> dict[str, Any]:
+    return {"name": container, "volumeMounts": [{"name": "data", "mountPath": path}]}
+
+
 # A valid manifest, the field that is changed, its value, and the words both sides must use: the field's name.
 BAD: list[tuple[dict[str, Any], str, Any, str]] = [
     (COMMAND, "spec.workers", 0, "workers"),
@@ -51,6 +55,8 @@ BAD: list[tuple[dict[str, Any], str, Any, str]] = [
     (COMMAND, "spec.command", ["python", 1], "command"),
     (COMMAND, "spec.command", [""], "command"),
     (COMMAND, "spec.command", [LONG], "command"),
+    (COMMAND, "spec.command", ["x" * 10_000, "y" * 10_001], "20000 bytes in all"),
+    (COMMAND, "spec.command", ["\u00e9" * 10_001], "20000 bytes in all"),
     (COMMAND, "spec.trainer", TRAINER["spec"]["trainer"], "trainer"),
     (COMMAND, "spec.activeDeadlineSeconds", 0, "activeDeadlineSeconds"),
     (COMMAND, "spec.command", None, "command"),
@@ -84,6 +90,11 @@ BAD: list[tuple[dict[str, Any], str, Any, str]] = [
     (COMMAND, f"{POD}.containers", [{"name": "a", "resources": {"limits": {"cpu": 1.5}}}], "cpu"),
     (COMMAND, f"{POD}.containers", [{"name": "a", "imagePullPolicy": "Sometimes"}], "imagePullPolicy"),
     (COMMAND, f"{POD}.containers", [{"name": "a", "volumeMounts": [{"name": "v"}]}], "mountPath"),
+    (COMMAND, f"{POD}.containers", [mounting("trainer", "/checkpoints")], "/checkpoints"),
+    (COMMAND, f"{POD}.containers", [mounting("trainer", "/var/run/rowlock//")], "/var/run/rowlock"),
+    (COMMAND, f"{POD}.containers", [{"name": "rowlock-logs"}], "containers must not begin with rowlock-"),
+    (COMMAND, f"{POD}.initContainers", [{"name": "rowlock-fetch"}], "initContainers must not begin with rowlock-"),
+    (COMMAND, f"{POD}.volumes", [{"name": "rowlock-token"}], "volumes must not begin with rowlock-"),
     (COMMAND, f"{POD}.tolerations", [{"effect": "Never"}], "effect"),
     (COMMAND, f"{POD}.volumes", [{"emptyDir": {}}], "name"),
     (COMMAND, f"{POD}.nodeSelector", {"disk": True}, "nodeSelector"),
@@ -170,6 +181,15 @@ GOOD: dict[str, dict[str, Any]] = {
             "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
             "tolerations": [{"operator": "Exists"}],
             "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "gpu"}],
+        },
+    ),
+    "longest command": changed(COMMAND, "spec.command", ["\u00e9" * 5_000, "x" * 10_000]),
+    "volumes called as one likes, ours mounted beside the trainer": changed(
+        COMMAND,
+        POD,
+        {
+            "containers": [mounting("trainer", "/checkpoints-of-old"), mounting("board", "/checkpoints")],
+            "volumes": [{"name": name} for name in ("data", "tmp", "token", "checkpoints", "my-rowlock-x")],
         },
     ),
     "largest crew": changed(COMMAND, "spec.workers", 1024),

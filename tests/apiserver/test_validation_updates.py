@@ -18,8 +18,6 @@ ALWAYS = [
     (COMMAND, "spec.workers", 3),
     (COMMAND, "spec.suspend", True),
     (COMMAND, "spec.recovery.maxFailures", 3),
-    (COMMAND, "spec.checkpoint.everySteps", 7),
-    (COMMAND, "spec.checkpoint.retention", "Delete"),
     (COMMAND, "spec.activeDeadlineSeconds", 60),
     (COMMAND, "spec.ttlSecondsAfterFinished", 60),
     (TRAINER, "spec.workers", 4),
@@ -28,6 +26,9 @@ ONLY_SUSPENDED = [
     (COMMAND, "spec.image", "other", "image"),
     (COMMAND, "spec.command", ["other"], "command"),
     (COMMAND, "spec.processesPerWorker", 2, "processesPerWorker"),
+    (COMMAND, "spec.checkpoint.everySteps", 7, "checkpoint.everySteps"),
+    (COMMAND, "spec.checkpoint.everySeconds", 7, "checkpoint.everySeconds"),
+    (COMMAND, "spec.checkpoint.keep", 7, "checkpoint.keep"),
     (COMMAND, "spec.template.metadata.labels", {"a": "b"}, "template"),
     (COMMAND, "spec.template.spec.hostNetwork", True, "template"),
     # Passed on as it is: the rules must see it all the same.
@@ -43,6 +44,7 @@ NEVER = [
     (COMMAND, "spec.checkpoint.storage.claimName", "other", "storage"),
     (COMMAND, "spec.checkpoint.storage.accessMode", "ReadWriteMany", "storage"),
     (COMMAND, "spec.checkpoint.storage.storageClassName", "fast", "storage"),
+    (COMMAND, "spec.checkpoint.retention", "Delete", "is set when the claim is created"),
     (COMMAND, "spec", {**TRAINER["spec"], "suspend": True}, "trainer and command"),
 ]
 
