@@ -14,15 +14,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from rowlock_operator.core.draft import Draft
-from rowlock_operator.core.finish import deadline_passed, fail, succeed, tidy_up
+from rowlock_operator.core.finish import deadline_passed, fail, missed_deadline, succeed, tidy_up
 from rowlock_operator.core.incidents import find_incident
-from rowlock_operator.core.lifecycle import remove_surplus, resize, start_or_resume, suspend
-from rowlock_operator.core.membership import adopt
+from rowlock_operator.core.lifecycle import reform, remove_surplus, suspend
+from rowlock_operator.core.membership import adopt, mark_joined
 from rowlock_operator.core.model import Decision, Job, Observed
 from rowlock_operator.core.objects import ensure_objects, held_back
 from rowlock_operator.core.orders import all_done, give_order, mark_done
-from rowlock_operator.core.recovery import recover, settle
+from rowlock_operator.core.recovery import recover, write_off
 from rowlock_operator.core.report import describe, take_reports
+from rowlock_operator.core.settlement import settle, settle_as_is
 
 #: Parts of the status whose change alone may wait its turn to be written.
 MINOR_FIELDS = ("progress", "last_checkpoint")
@@ -36,15 +37,23 @@ def decide(job: Job, observed: Observed, now: datetime) -> Decision:
     if not draft.finished:
         _advance(draft)
     if draft.finished:
-        give_order(draft, "leave", f"the job has {draft.status.phase.lower()}")
-        tidy_up(draft)
-        describe(draft)
+        _finished(draft)
     return _decision(draft)
+
+
+def _finished(draft: Draft) -> None:
+    """A job that has ended: its launchers leave, a crew that missed its deadline after saving."""
+    saves = missed_deadline(draft) and any(not pod.terminal for pod in draft.observed.pods)
+    give_order(draft, "save" if saves else "leave", f"the job has {draft.status.phase.lower()}")
+    settle_as_is(draft)
+    tidy_up(draft)
+    describe(draft)
 
 
 def _advance(draft: Draft) -> None:
     """One round of a job that has not ended."""
     vanished = adopt(draft)
+    mark_joined(draft)
     settle(draft)
     mark_done(draft)
     take_reports(draft)
@@ -67,24 +76,26 @@ def _suspended(draft: Draft) -> None:
 
 
 def _active(draft: Draft, vanished: list[int]) -> None:
-    start_or_resume(draft)
-    resizing = resize(draft)
+    saving = reform(draft)
     # What happened to a crew that was just replaced by a person's wish is nobody's fault.
     replaced = draft.status.generation != draft.job.status.generation
-    incident = None if resizing or replaced else find_incident(draft, vanished)
-    if incident is not None:
-        recover(draft, incident)
+    if not saving and not replaced:
+        write_off(draft)
+        incident = find_incident(draft, vanished)
+        if incident is not None:
+            recover(draft, incident)
+    deadline_passed(draft)  # not yet, or we were not here; asking sets the alarm for a crew begun just now
     if draft.finished:
         return
     remove_surplus(draft)
     ensure_objects(draft)
-    if resizing:
-        give_order(draft, "save", "the crew is being resized")
+    if saving:
+        give_order(draft, "save", "the crew is being formed anew")
     elif held_back(draft):
         give_order(draft, "hold", "waiting before the next try")
     else:
         give_order(draft, "run")
-    describe(draft, resizing=resizing)
+    describe(draft, saving=saving)
 
 
 def _decision(draft: Draft) -> Decision:

@@ -38,18 +38,23 @@ def _end(draft: Draft, phase: Literal["Succeeded", "Failed"], reason: str, messa
 def tidy_up(draft: Draft) -> None:
     """Let launchers leave, delete pods that will not end by themselves, and the job when its time is up."""
     ended = draft.status.completion_time or to_text(draft.now)
-    deadline = draft.condition("Failed")
-    told_to_save = deadline is not None and deadline.status == "True" and deadline.reason == "DeadlineExceeded"
     for pod in draft.observed.pods:
-        if pod.terminal:
+        if pod.terminal and not pod.lingering:
             continue
         # A pod that runs leaves by itself, and stays with its logs; one that never started has none to keep.
-        leaves_alone = pod.phase == "Running" and pod.deleting_since is None and not told_to_save
+        # Containers beside the trainer get the same time, then they hold the node no longer.
+        leaves_alone = pod.deleting_since is None and not missed_deadline(draft) and (pod.phase != "Pending")
         if not leaves_alone or draft.passed(ended, LEAVE_SECONDS):
             remove(draft, pod)
     ttl = draft.spec.ttl_seconds_after_finished
     if ttl is not None and draft.passed(ended, ttl):
         draft.act(DeleteJob())
+
+
+def missed_deadline(draft: Draft) -> bool:
+    """Return whether the job failed by its deadline: its crew is healthy, and saves before it goes."""
+    failed = draft.condition("Failed")
+    return failed is not None and failed.status == "True" and failed.reason == "DeadlineExceeded"
 
 
 def deadline_passed(draft: Draft) -> bool:

@@ -16,13 +16,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from rowlock.protocol import FINAL_EXIT_CODES, LEASE_SECONDS, ExitCode, RankExit
+from rowlock.api.v1alpha1 import WorkerStatus
+from rowlock.protocol import FINAL_EXIT_CODES, HEARTBEAT_SECONDS, LEASE_SECONDS, ExitCode, RankExit
 from rowlock_operator.core.draft import Draft
+from rowlock_operator.core.membership import overdue_at
 from rowlock_operator.core.model import Launcher, Pod
 
 #: Seconds to wait for the cause when ranks say that a peer is gone but nobody is missing: the kubelet
 #: reports a dead container within one or two.
 CAUSE_GRACE_SECONDS = 5.0
+
+#: Seconds a running pod may take until its launcher is heard for the first time. A launcher connects before it
+#: imports torch; on a slow network file system Python's own start takes a few seconds.
+UNHEARD_SECONDS = 60.0
+UNHEARD_WORDS = (
+    "worker {worker}: its pod runs, but its launcher was never heard; can pods reach the coordinator "
+    "(its address, a NetworkPolicy), and is the image of the same release?"
+)
 
 #: Pod reasons the kubelet and the node lifecycle use when it was not the program's fault.
 DISRUPTION_REASONS = frozenset(
@@ -66,20 +76,42 @@ def find_incident(draft: Draft, vanished: list[int]) -> Incident | None:
 
     Wakes the job when a verdict is only a matter of time.
     """
-    pods = [incident for pod in draft.observed.pods if (incident := pod_incident(draft, pod))]
+    pods = [incident for member in draft.members if (incident := pod_incident(draft, member))]
     pods += [_vanished(worker) for worker in vanished]
     ranks = [_rank_incident(launcher, end) for launcher in _current(draft) for end in launcher.report.exits]
     return _blame(draft, pods, [one for one in ranks if one is not None]) or _silent(draft)
 
 
-def pod_incident(draft: Draft, pod: Pod) -> Incident | None:
+def pod_incident(draft: Draft, member: WorkerStatus) -> Incident | None:
     """Return what a member pod's end means; None while it lives, finished well, or was counted before."""
-    if pod.worker >= len(draft.members) or pod.phase != "Failed":
+    pod = draft.pod(member.index)
+    if pod is None or pod.uid != member.pod_uid or member.phase in ("Lost", "Done"):
         return None
-    member = draft.members[pod.worker]
-    if member.pod_uid != pod.uid or member.phase == "Lost":
-        return None
-    return judge(pod)
+    if pod.phase == "Failed":
+        return judge(pod)
+    if pod.phase == "Succeeded":
+        words = f"worker {member.index}: its pod ended with 0 though its part of this generation is not done"
+        return Incident("failure", "EndedEarly", words, worker=member.index, exit_code=0)
+    due = overdue_at(pod)
+    if due is not None and draft.now >= due:
+        words = f"worker {member.index}: its pod is being deleted and does not go; its node is most likely dead"
+        return Incident("preemption", "NodeLost", words, worker=member.index)
+    if due is not None:
+        draft.wake_at(due)
+    return None
+
+
+def unheard(draft: Draft, worker: int) -> bool:
+    """Return whether a member's pod has run for long and its launcher was never heard."""
+    pod, member = draft.pod(worker), draft.members[worker] if worker < len(draft.members) else None
+    if pod is None or member is None or pod.uid != member.pod_uid or member.phase != "Running":
+        return False
+    if draft.launcher(worker) is not None or pod.running_since is None or draft.observed.listening_since is None:
+        return False
+    due = max(pod.running_since, draft.observed.listening_since) + timedelta(seconds=UNHEARD_SECONDS)
+    if draft.now < due:
+        draft.wake_at(due)
+    return draft.now >= due
 
 
 def judge(pod: Pod) -> Incident:
@@ -99,7 +131,7 @@ def judge(pod: Pod) -> Incident:
 def is_retryable(incident: Incident, retryable: list[int]) -> bool:
     """Return whether another try makes sense, by exit code; `retryable` is recovery.retryableExitCodes."""
     code = incident.exit_code
-    if incident.kind == "preemption" or code < 0 or code > 128:
+    if incident.kind == "preemption" or code < 0 or code > 128 or code == ExitCode.PEER_LOST:
         return True
     if retryable:
         return code in retryable
@@ -149,8 +181,9 @@ def _blame(draft: Draft, pods: list[Incident], ranks: list[Incident]) -> Inciden
     followers = [one for one in ranks if one.reason == "PeerLost"]
     gone = _hung_up(draft)
     leaving = [one for one in saved if one.replace_pod]
-    if draft.spec.command is not None and (pods or gone or leaving):
-        followers, own = followers + own, []
+    if draft.spec.command is not None:
+        own, unclear = _own_of_command(draft, own, explained=bool(pods or gone or leaving))
+        followers += unclear
     if own:
         return min(own, key=lambda one: one.time)
     for group in (
@@ -161,9 +194,32 @@ def _blame(draft: Draft, pods: list[Incident], ranks: list[Incident]) -> Inciden
     ):
         if group:
             return group[0]
-    if followers:
-        return _peer_lost(draft, followers, gone)
-    return None
+    return _peer_lost(draft, followers, gone) if followers else None
+
+
+def _own_of_command(draft: Draft, own: list[Incident], *, explained: bool) -> tuple[list[Incident], list[Incident]]:
+    """Return which exits of a user's command are its own fault, and which may be a lost peer's.
+
+    A command cannot say whether it failed or only lost a peer. A command that cannot be started lost no one;
+    of other exit codes a lost pod explains all, and since the news of a pod comes after the ranks', they are
+    given a moment before they are believed.
+    """
+    final = [one for one in own if one.exit_code in FINAL_EXIT_CODES]
+    if final:
+        return final, []
+    if explained:
+        return [], own
+    if own and len(draft.members) > 1 and _grace_left(draft, own) > 0:
+        draft.wake_in(_grace_left(draft, own))
+        return [], []
+    return own, []
+
+
+def _grace_left(draft: Draft, exits: list[Incident]) -> float:
+    """Return the seconds left until the cause of these exits should be known."""
+    first = datetime.fromtimestamp(min(one.time for one in exits), tz=draft.now.tzinfo)
+    # A worker's clock may be ahead of ours: never wait longer than the grace itself.
+    return min((first - draft.now).total_seconds(), 0.0) + CAUSE_GRACE_SECONDS
 
 
 def _hung_up(draft: Draft) -> list[Launcher]:
@@ -171,22 +227,18 @@ def _hung_up(draft: Draft) -> list[Launcher]:
 
 
 def _peer_lost(draft: Draft, followers: list[Incident], gone: list[Launcher]) -> Incident | None:
+    if not gone:
+        wait = _grace_left(draft, followers)
+        if wait > 0:
+            draft.wake_in(wait)
+            return None
+        # A worker that lost its power hangs up on nobody: who has missed its heartbeats is the one.
+        gone = [one for one in draft.crew() if (draft.now - one.last_seen).total_seconds() > 1.5 * HEARTBEAT_SECONDS]
     if gone:
-        worker = gone[0].worker
-        return Incident(
-            "failure",
-            "WorkerLost",
-            f"worker {worker}: its connections broke; waiting for its pod to say why",
-            worker=worker,
-            provisional=True,
-        )
+        worker = max(gone, key=lambda one: one.last_seen).worker
+        words = f"worker {worker}: its connections broke; waiting for its pod to say why"
+        return Incident("failure", "WorkerLost", words, worker=worker, provisional=True)
     first = min(followers, key=lambda one: one.time)
-    due = datetime.fromtimestamp(first.time, tz=draft.now.tzinfo) + timedelta(seconds=CAUSE_GRACE_SECONDS)
-    # A worker's clock may be ahead of ours: never wait longer than the grace itself.
-    wait = min((due - draft.now).total_seconds(), CAUSE_GRACE_SECONDS)
-    if wait > 0:
-        draft.wake_in(wait)
-        return None
     return replace(first, message=f"{first.message} (no worker is missing: the network between them broke)")
 
 
@@ -195,26 +247,31 @@ def _silent(draft: Draft) -> Incident | None:
 
     When no launcher at all is heard, the operator is the one cut off, and nobody is blamed.
     """
-    crew = draft.crew()
-    heard = [one for one in crew if one.connected]
-    if not heard:
+    if not any(one.connected for one in draft.crew()):
         return None
-    newest = max((one.report.progress.time for one in heard if one.report.progress is not None), default=0.0)
-    for launcher in crew:
-        member = draft.members[launcher.worker]
-        if launcher.connected or member.phase == "Done":
+    for member in draft.members:
+        if member.phase == "Done":
             continue
-        due = launcher.last_seen + timedelta(seconds=LEASE_SECONDS)
-        trains_on = newest > due.timestamp() and newest > draft.now.timestamp() - LEASE_SECONDS
-        if draft.now < due or trains_on:
-            draft.wake_at(max(due, draft.now + timedelta(seconds=LEASE_SECONDS) if trains_on else due))
-            continue
-        silence = int((draft.now - launcher.last_seen).total_seconds())
-        return Incident(
-            "failure",
-            "WorkerSilent",
-            f"worker {launcher.worker}: not heard for {silence} s",
-            worker=launcher.worker,
-            provisional=True,
-        )
+        launcher = draft.launcher(member.index)
+        if launcher is None and unheard(draft, member.index):
+            words = UNHEARD_WORDS.format(worker=member.index)
+            return Incident("failure", "WorkerUnreachable", words, worker=member.index)
+        if launcher is not None and not launcher.connected and _lease_is_over(draft, launcher):
+            silence = int((draft.now - launcher.last_seen).total_seconds())
+            words = f"worker {member.index}: not heard for {silence} s"
+            return Incident("failure", "WorkerSilent", words, worker=member.index, provisional=True)
     return None
+
+
+def _lease_is_over(draft: Draft, launcher: Launcher) -> bool:
+    lease = timedelta(seconds=LEASE_SECONDS)
+    due = launcher.last_seen + lease
+    if draft.now < due:
+        draft.wake_at(due)
+        return False
+    # Steps that moved after the lease ran out, lately and by our own clock: all ranks must be alive.
+    moved = [one.stepped_at for one in draft.crew() if one.connected and one.stepped_at is not None]
+    if moved and max(moved) > max(due, draft.now - lease):
+        draft.wake_in(LEASE_SECONDS)
+        return False
+    return True

@@ -1,7 +1,8 @@
-"""Starting, suspending, resuming and resizing: the changes of a crew that a person asked for.
+"""Starting, suspending, resuming, resizing and changing: what becomes of a crew because a person asked.
 
-None of them counts as a failure or a preemption. A running crew is asked to save first, so that nothing
-is lost; one that cannot answer is given the pods' own grace period and no more.
+None of it counts as a failure or a preemption. A crew at work is asked to save first, so that nothing is
+lost; one that cannot answer is given the pods' own grace period and no more. A save that has begun is
+finished even if the wish is taken back meanwhile, because half of the ranks may have ended by then.
 """
 
 from __future__ import annotations
@@ -9,29 +10,29 @@ from __future__ import annotations
 from rowlock_operator.core.draft import Draft, to_text
 from rowlock_operator.core.membership import adopt, fit_members, remove
 from rowlock_operator.core.recovery import begin_generation
+from rowlock_operator.core.settlement import settle_as_is
+from rowlock_operator.core.shape import spec_hash
+
+_WORDS = {
+    "Resuming": "going on with {workers} workers",
+    "Resizing": "going on with {workers} workers instead of {had}",
+    "SpecChanged": "going on with pods of the changed spec",
+}
 
 
-def start_or_resume(draft: Draft) -> None:
-    """Make a job active that was not: new, or suspended until now."""
-    status = draft.status
-    if status.phase in ("Suspended", "Suspending"):
-        draft.set_condition("Suspended", "False", "Resumed", "")
-        draft.tell("Normal", "Resumed", f"going on with {draft.spec.workers} workers")
-        status.phase = "Pending"
-        status.start_time = None
-    if status.start_time is None:
-        status.start_time = to_text(draft.now)
-        _new_crew(draft)
-
-
-def resize(draft: Draft) -> bool:
-    """Bring the crew to spec.workers; return True while the old crew is still saving for it."""
-    wanted, had = draft.spec.workers, draft.status.workers.wanted
-    if wanted == had:
+def reform(draft: Draft) -> bool:
+    """Give the job the crew that its spec asks for; return True while an older crew is saving for it."""
+    why = _why_reform(draft)
+    if why is None:
+        draft.status.spec_hash = spec_hash(draft.spec)
         return False
-    if _ranks_at_work(draft) and not _patience_over(draft, "Resizing"):
+    if _ranks_at_work(draft) and not _patience_over(draft, why):
         return True
-    draft.tell("Normal", "Resized", f"from {had} to {wanted} workers")
+    if draft.holds("Saving") and _ranks_at_work(draft):
+        _tell_timed_out(draft)
+    if why in _WORDS:
+        words = _WORDS[why].format(workers=draft.spec.workers, had=draft.status.workers.wanted)
+        draft.tell("Normal", "Reformed" if why != "Resuming" else "Resumed", words)
     _new_crew(draft)
     return False
 
@@ -42,20 +43,24 @@ def suspend(draft: Draft) -> None:
     if status.phase not in ("Suspending", "Suspended"):
         draft.tell("Normal", "Suspending", "spec.suspend is true: saving, then stopping all workers")
     status.not_before = None
-    status.start_time = None  # the deadline's clock stands still
+    status.start_time = None  # the deadline's clock starts anew when the job does
     impatient = bool(draft.observed.pods) and _patience_over(draft, "Suspending")
+    if impatient and _ranks_at_work(draft):
+        _tell_timed_out(draft)
     for pod in draft.observed.pods:
         if impatient or pod.deleting_since is not None or pod.terminal or not _at_work(draft, pod.worker):
+            settle_as_is(draft, pod.uid)
             remove(draft, pod)
     if draft.observed.pods:
         status.phase = "Suspending"
         return
     if status.phase != "Suspended":
         status.phase = "Suspended"
-        step = f" at step {status.progress.step}" if status.progress is not None else ""
-        draft.tell("Normal", "Suspended", f"all workers stopped{step}; the claim is kept")
+        kept = status.last_checkpoint
+        at = f"; the newest checkpoint is of step {kept.step}" if kept is not None else ""
+        draft.tell("Normal", "Suspended", f"all workers stopped, the claim is kept{at}")
     draft.set_condition("Suspended", "True", "Suspended", "spec.suspend is true")
-    _saved(draft)
+    _stop_saving(draft)
     fit_members(draft, 0)
 
 
@@ -63,14 +68,40 @@ def remove_surplus(draft: Draft) -> None:
     """Delete pods beyond the crew's size."""
     for pod in draft.observed.pods:
         if pod.worker >= len(draft.members):
+            settle_as_is(draft, pod.uid)
             remove(draft, pod)
 
 
+def _why_reform(draft: Draft) -> str | None:
+    status, saving = draft.status, draft.condition("Saving")
+    if status.phase in ("Suspended", "Suspending"):
+        return "Resuming"
+    if status.start_time is None:
+        return "Starting"
+    if status.workers.wanted != draft.spec.workers:
+        return "Resizing"
+    if status.spec_hash not in ("", spec_hash(draft.spec)):
+        return "SpecChanged"
+    if saving is not None and saving.status == "True":
+        return saving.reason
+    return None
+
+
 def _new_crew(draft: Draft) -> None:
+    status, fingerprint = draft.status, spec_hash(draft.spec)
+    if status.phase in ("Suspended", "Suspending"):
+        draft.set_condition("Suspended", "False", "Resumed", "")
+        status.phase = "Pending"
+        status.start_time = None
+    if status.start_time is None:
+        status.start_time = to_text(draft.now)
+    changed = status.spec_hash not in ("", fingerprint)
+    status.spec_hash = fingerprint
+    status.not_before = None
     fit_members(draft, draft.spec.workers)
     adopt(draft)
-    begin_generation(draft, lost=set())
-    _saved(draft)
+    begin_generation(draft, lost={member.index for member in draft.members} if changed else set())
+    _stop_saving(draft)
 
 
 def _at_work(draft: Draft, worker: int) -> bool:
@@ -82,14 +113,30 @@ def _ranks_at_work(draft: Draft) -> bool:
     return any(_at_work(draft, member.index) for member in draft.members)
 
 
-def _saved(draft: Draft) -> None:
-    if draft.holds("Saving"):
-        draft.set_condition("Saving", "False", "Saved", "the crew has stopped")
+def _tell_timed_out(draft: Draft) -> None:
+    grace = draft.spec.template.spec.termination_grace_period_seconds
+    words = f"the crew had not saved after {grace} s (terminationGracePeriodSeconds)"
+    saving = draft.condition("Saving")
+    if saving is None or saving.reason != "SaveTimedOut":
+        draft.tell("Warning", "SaveTimedOut", words)
+    draft.set_condition("Saving", "True", "SaveTimedOut", words)
+
+
+def _stop_saving(draft: Draft) -> None:
+    saving = draft.condition("Saving")
+    if saving is None or saving.status != "True":
+        return
+    if saving.reason == "SaveTimedOut":
+        draft.set_condition("Saving", "False", "SaveTimedOut", saving.message)
+    else:
+        draft.set_condition("Saving", "False", "Stopped", "the crew's ranks have ended")
 
 
 def _patience_over(draft: Draft, why: str) -> bool:
     """Return whether the crew had its grace period to save; the clock starts at the first call."""
-    draft.set_condition("Saving", "True", why, "the crew was asked to save")
     saving = draft.condition("Saving")
+    if saving is None or saving.status != "True":
+        draft.set_condition("Saving", "True", why, "the crew was asked to save")
+        saving = draft.condition("Saving")
     grace = draft.spec.template.spec.termination_grace_period_seconds
     return saving is not None and draft.passed(saving.last_transition_time, grace)

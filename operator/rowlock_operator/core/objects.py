@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rowlock_operator.core.draft import Draft, to_moment
-from rowlock_operator.core.membership import remove
+from rowlock_operator.core.membership import is_outdated, remove
 from rowlock_operator.core.model import CreateClaim, CreatePod, CreateSecret, CreateService
-from rowlock_operator.core.recovery import settling
+from rowlock_operator.core.settlement import settling
 
 
 def ensure_objects(draft: Draft) -> None:
@@ -73,9 +73,11 @@ def _ensure_claim(draft: Draft) -> bool:
 def _replace_lost(draft: Draft) -> None:
     for member in draft.members:
         pod = draft.pod(member.index)
-        if pod is None or settling(draft, member.index):
+        if pod is None or settling(draft, pod.uid):
             continue
-        if member.phase == "Lost" or (not member.pod_uid and pod.deleting_since is not None):
+        # A pod without a place is going already, or was made from an older spec and has to.
+        placeless = not member.pod_uid and (pod.deleting_since is not None or is_outdated(draft, pod))
+        if member.phase == "Lost" or placeless:
             remove(draft, pod)
 
 

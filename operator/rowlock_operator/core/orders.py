@@ -44,16 +44,25 @@ def all_done(draft: Draft) -> bool:
 def mark_done(draft: Draft) -> None:
     """Note the workers that have finished: their launcher says so, or their pod ended with 0."""
     for member in draft.members:
-        launcher, pod = draft.launcher(member.index), draft.pod(member.index)
-        if member.phase == "Lost" or not member.pod_uid:
-            continue
-        said = (
-            launcher is not None
-            and launcher.report.phase == "done"
-            and launcher.report.generation == draft.status.generation
-        )
-        if said or (pod is not None and pod.phase == "Succeeded"):
+        if member.pod_uid and member.phase != "Lost" and is_done(draft, member.index):
             member.phase = "Done"
+
+
+def is_done(draft: Draft, worker: int) -> bool:
+    """Return whether a worker has finished *this* generation.
+
+    A pod that ended with 0 is done too if nobody is left to say so, as after a long absence of the operator;
+    but not if the rest of the crew is only about to begin: then it was done with an older generation.
+    """
+    launcher, pod = draft.launcher(worker), draft.pod(worker)
+    if launcher is not None:
+        return launcher.report.phase == "done" and launcher.report.generation == draft.status.generation
+    if pod is None or pod.phase != "Succeeded":
+        return False
+    return not any(
+        one.report.generation == draft.status.generation and one.report.phase in ("idle", "starting", "ready")
+        for one in draft.crew()
+    )
 
 
 def _store(draft: Draft) -> str:

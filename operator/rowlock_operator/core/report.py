@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from rowlock.api.v1alpha1 import CheckpointStatus, Phase, ProgressStatus
 from rowlock.protocol import Progress, Report
 from rowlock_operator.core.draft import Draft, to_text
+from rowlock_operator.core.incidents import UNHEARD_WORDS, unheard
 from rowlock_operator.core.orders import in_generation, training
 
 #: Kubernetes' words for a container that cannot start, and ours for the condition.
@@ -15,6 +16,9 @@ WAITING_REASONS = {
     "ErrImagePull": "ImagePullFailed",
     "ImagePullBackOff": "ImagePullFailed",
     "InvalidImageName": "ImagePullFailed",
+    "ImageInspectError": "ImagePullFailed",
+    "RegistryUnavailable": "ImagePullFailed",
+    "SignatureValidationFailed": "ImagePullFailed",
     "ErrImageNeverPull": "ImagePullFailed",
     "CreateContainerConfigError": "ContainerCannotStart",
     "CreateContainerError": "ContainerCannotStart",
@@ -77,7 +81,7 @@ def _clock(seconds: float) -> str:
     return to_text(datetime.fromtimestamp(seconds, tz=UTC))
 
 
-def describe(draft: Draft, *, resizing: bool = False) -> None:
+def describe(draft: Draft, *, saving: bool = False) -> None:
     """Set phase, conditions and counts from what is true now."""
     status = draft.status
     status.observed_generation = draft.job.generation
@@ -87,7 +91,7 @@ def describe(draft: Draft, *, resizing: bool = False) -> None:
     status.workers_ready = f"{status.workers.ready}/{status.workers.wanted or draft.spec.workers}"
     if not draft.finished and status.phase not in ("Suspending", "Suspended"):
         status.phase = _active_phase(draft)
-    _ready(draft, resizing=resizing)
+    _ready(draft, saving=saving)
     _degraded(draft)
     for kind in ("Succeeded", "Failed", "Suspended"):
         if draft.condition(kind) is None:
@@ -98,7 +102,8 @@ def _active_phase(draft: Draft) -> Phase:
     status = draft.status
     if training(draft) or (status.phase == "Running" and not _missing(draft) and not _fresh(draft)):
         return "Running"
-    ended = [budget.last.generation for budget in (status.failures, status.preemptions) if budget.last is not None]
+    faults = [status.failures.last, status.preemptions.last, *status.unsettled]
+    ended = [fault.generation for fault in faults if fault is not None]
     if (status.generation and status.generation - 1 in ended) or _broken(draft):
         return "Recovering"
     return "Starting" if any(pod.phase == "Running" for pod in draft.observed.pods) else "Pending"
@@ -120,14 +125,14 @@ def _fresh(draft: Draft) -> bool:
     return began or any(one.report.phase in ("idle", "starting", "ready", "ended") for one in current)
 
 
-def _ready(draft: Draft, *, resizing: bool) -> None:
+def _ready(draft: Draft, *, saving: bool) -> None:
     status = draft.status
     if draft.finished:
         draft.set_condition("Ready", "False", "Finished", f"the job has {status.phase.lower()}")
+    elif saving:
+        draft.set_condition("Ready", "False", "Saving", "the crew saves before it is formed anew")
     elif status.phase in ("Suspending", "Suspended"):
         draft.set_condition("Ready", "False", status.phase, "spec.suspend is true")
-    elif resizing:
-        draft.set_condition("Ready", "False", "Resizing", f"saving before going on with {draft.spec.workers} workers")
     elif status.phase == "Running":
         draft.set_condition("Ready", "True", "CrewTraining", f"generation {status.generation} trains")
     elif status.not_before is not None:
@@ -179,4 +184,6 @@ def _trouble(draft: Draft) -> tuple[str, str] | None:
             return WAITING_REASONS[pod.waiting_reason], words[:1024]
         if pod.unschedulable:
             return "PodUnschedulable", f"worker {pod.worker}: {pod.unschedulable}"[:1024]
+        if unheard(draft, pod.worker):
+            return "WorkerUnreachable", UNHEARD_WORDS.format(worker=pod.worker)
     return None
