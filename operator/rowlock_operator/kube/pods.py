@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 
 from rowlock.api.v1alpha1 import KIND, TRAINER_CONTAINER
 from rowlock_operator.core.model import Claim, Pod, PodPhase
-from rowlock_operator.resources.names import LABEL_WORKER
+from rowlock_operator.resources.names import ANNOTATION_SPEC_HASH, LABEL_WORKER
 
 #: Reasons of a waiting container that are the ordinary way of starting.
 ORDINARY_WAITS = frozenset({"", "ContainerCreating", "PodInitializing"})
@@ -36,7 +36,8 @@ def pod_of(body: Json) -> Pod | None:
     index = (meta.get("labels") or {}).get(LABEL_WORKER, "")
     if not index.isdecimal():
         return None
-    ended = _trainer_state(status).get("terminated")
+    trainer = _trainer_state(status)
+    ended, started = trainer.get("terminated"), (trainer.get("running") or {}).get("startedAt")
     reason, message = _cause(status, ended)
     waiting_reason, waiting_message = _waiting(status)
     grace = _grace_seconds(body)
@@ -54,6 +55,9 @@ def pod_of(body: Json) -> Pod | None:
         waiting_reason=waiting_reason,
         waiting_message=waiting_message,
         unschedulable=_unschedulable(status),
+        running_since=parse_time(started) if started else None,
+        lingering=ended is not None and _others_run(status),
+        spec_hash=str((meta.get("annotations") or {}).get(ANNOTATION_SPEC_HASH, "")),
     )
 
 
@@ -91,6 +95,11 @@ def _trainer_state(status: Json) -> Json:
         if container.get("name") == TRAINER_CONTAINER:
             return container.get("state") or {}
     return {}
+
+
+def _others_run(status: Json) -> bool:
+    """Whether a container beside the trainer still runs. Init containers that go on are the kubelet's to end."""
+    return any("running" in (container.get("state") or {}) for container in status.get("containerStatuses") or [])
 
 
 def _exit_code(ended: Json) -> int:

@@ -15,6 +15,8 @@ from rowlock_operator.core.model import Job
 
 LABEL_JOB = "rowlock.dev/job"
 LABEL_WORKER = "rowlock.dev/worker"
+#: `rowlock_operator.core.shape.spec_hash` of the spec that a pod was made from.
+ANNOTATION_SPEC_HASH = "rowlock.dev/spec-hash"
 #: Every object carries it, so that one selector finds all that this operator made.
 MANAGED_BY = "rowlock-operator"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"

@@ -2,7 +2,8 @@
 
 What the operator must own (restart policy, host name, the launcher's command and its ROWLOCK_ variables)
 wins over the template; everything else is a default that the template wins over. The defaults pass the
-`restricted` Pod Security Standard, so that a job runs in a hardened namespace as it is.
+`restricted` Pod Security Standard, so that a job runs in a hardened namespace as it is. Volumes of ours have
+names that a template may not use, so that neither takes the other's place unseen.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from rowlock import protocol
-from rowlock.api.v1alpha1 import TRAINER_CONTAINER
+from rowlock.api.v1alpha1 import CHECKPOINTS_PATH, RESERVED_PREFIX, TOKEN_DIRECTORY, TRAINER_CONTAINER
 from rowlock_operator.core.model import Job
+from rowlock_operator.core.shape import spec_hash
 from rowlock_operator.resources.names import (
+    ANNOTATION_SPEC_HASH,
     LABEL_WORKER,
     claim_name,
     metadata,
@@ -25,8 +28,10 @@ from rowlock_operator.resources.secret import TOKEN_KEY
 from rowlock_operator.resources.worker_config import worker_config
 
 LAUNCHER = ["python", "-m", "rowlock_trainer.launcher.main"]
-CHECKPOINTS_PATH = "/checkpoints"
-TOKEN_DIRECTORY = "/var/run/rowlock"  # noqa: S105 (a path, no secret)
+CHECKPOINTS_VOLUME = f"{RESERVED_PREFIX}checkpoints"
+TOKEN_VOLUME = f"{RESERVED_PREFIX}token"
+TMP_VOLUME = f"{RESERVED_PREFIX}tmp"
+SHM_VOLUME = f"{RESERVED_PREFIX}shm"
 #: The uid of "nonroot" in the distroless images, which slim base images leave unused.
 NONROOT = 65532
 #: Readable by the owner and, through fsGroup, by the worker: nobody else in the pod.
@@ -67,8 +72,7 @@ def build_pod(job: Job, worker: int, *, coordinator_url: str) -> dict[str, Any]:
     template = job.spec.template
     meta = metadata(job, pod_name(job.name, worker))
     meta["labels"] = template.metadata.labels | meta["labels"] | {LABEL_WORKER: str(worker)}
-    if template.metadata.annotations:
-        meta["annotations"] = dict(template.metadata.annotations)
+    meta["annotations"] = template.metadata.annotations | {ANNOTATION_SPEC_HASH: spec_hash(job.spec)}
     # Defaults are left out so that the pod reads as a person wrote it; they are the API server's own too.
     spec = template.spec.model_dump(by_alias=True, exclude_defaults=True)
     if spec.get("hostNetwork"):
@@ -82,7 +86,7 @@ def build_pod(job: Job, worker: int, *, coordinator_url: str) -> dict[str, Any]:
         "enableServiceLinks": False,
         "securityContext": _merged(_POD_SECURITY, template.spec.security_context),
         "containers": _containers(job, worker, spec.get("containers", []), coordinator_url),
-        "volumes": _volumes(job, spec.get("volumes", [])),
+        "volumes": [*_volumes(job), *spec.get("volumes", [])],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
@@ -136,34 +140,34 @@ def _literal(value: str) -> str:
 
 
 def _mounts(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The operator's mounts, but for paths where the user mounts something else."""
+    """The operator's mounts; scratch space gives way where the user mounts something else."""
     own: list[dict[str, Any]] = [
-        {"name": "checkpoints", "mountPath": CHECKPOINTS_PATH},
-        {"name": "token", "mountPath": TOKEN_DIRECTORY, "readOnly": True},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the container, an emptyDir of its own)
+        {"name": CHECKPOINTS_VOLUME, "mountPath": CHECKPOINTS_PATH},
+        {"name": TOKEN_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": True},
+    ]
+    scratch: list[dict[str, Any]] = [
+        {"name": TMP_VOLUME, "mountPath": "/tmp"},  # noqa: S108 (in the container, an emptyDir of its own)
         # Data loader workers and NCCL pass tensors through it; the runtime's default is 64 MiB.
-        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+        {"name": SHM_VOLUME, "mountPath": "/dev/shm"},  # noqa: S108
     ]
     taken = {mount["mountPath"].rstrip("/") for mount in given}
-    return [*(mount for mount in own if mount["mountPath"] not in taken), *given]
+    return [*own, *(mount for mount in scratch if mount["mountPath"] not in taken), *given]
 
 
-def _volumes(job: Job, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    own: list[dict[str, Any]] = [
-        {"name": "checkpoints", "persistentVolumeClaim": {"claimName": claim_name(job)}},
+def _volumes(job: Job) -> list[dict[str, Any]]:
+    return [
+        {"name": CHECKPOINTS_VOLUME, "persistentVolumeClaim": {"claimName": claim_name(job)}},
         {
-            "name": "token",
+            "name": TOKEN_VOLUME,
             "secret": {
                 "secretName": secret_name(job.name),
                 "defaultMode": TOKEN_FILE_MODE,
                 "items": [{"key": TOKEN_KEY, "path": TOKEN_KEY}],
             },
         },
-        {"name": "tmp", "emptyDir": {}},
-        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        {"name": TMP_VOLUME, "emptyDir": {}},
+        {"name": SHM_VOLUME, "emptyDir": {"medium": "Memory"}},
     ]
-    taken = {volume["name"] for volume in given}
-    return [*(volume for volume in own if volume["name"] not in taken), *given]
 
 
 def _merged(defaults: dict[str, Any], overrides: dict[str, Any] | None) -> dict[str, Any]:

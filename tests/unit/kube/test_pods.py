@@ -78,7 +78,43 @@ def test_how_a_pod_ended(status: dict[str, Any], phase: str, code: int | None, r
 @pytest.mark.parametrize(("code", "phase"), [(0, "Succeeded"), (1, "Failed")])
 def test_a_sidecar_that_runs_on_does_not_hide_the_trainers_end(code: int, phase: str) -> None:
     statuses = [container(terminated={"exitCode": code}), container("logger", running={})]
-    assert read({"phase": "Running", "containerStatuses": statuses}).phase == phase
+    pod = read({"phase": "Running", "containerStatuses": statuses})
+    assert (pod.phase, pod.lingering) == (phase, True)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"phase": "Running", "containerStatuses": [container(running={}), container("logger", running={})]},
+        {"phase": "Running", "containerStatuses": [container(running={}), container("logger", terminated={})]},
+        {
+            "phase": "Failed",
+            "containerStatuses": [container(terminated={"exitCode": 1}), container("logger", terminated={})],
+        },
+        # The kubelet ends what init containers left running (restartPolicy Always) by itself.
+        {
+            "phase": "Running",
+            "initContainerStatuses": [container("proxy", running={})],
+            "containerStatuses": [container(terminated={"exitCode": 1})],
+        },
+    ],
+)
+def test_a_pod_lingers_only_while_the_trainer_alone_has_ended(status: dict[str, Any]) -> None:
+    assert not read(status).lingering
+
+
+def test_a_pod_runs_since_its_trainer_does() -> None:
+    logger = container("logger", running={"startedAt": "2026-03-01T09:00:00Z"})
+    started = {"running": {"startedAt": "2026-03-01T10:00:00Z"}}
+    pod = read({"phase": "Running", "containerStatuses": [logger, container(**started)]})
+    assert pod.running_since == datetime(2026, 3, 1, 10, 0, 0, tzinfo=UTC)
+    waits = read({"phase": "Running", "containerStatuses": [logger, container(waiting={"reason": "PodInitializing"})]})
+    assert waits.running_since is None
+
+
+@pytest.mark.parametrize(("annotations", "expected"), [(None, ""), ({}, ""), ({"rowlock.dev/spec-hash": "ab"}, "ab")])
+def test_a_pod_tells_of_which_spec_it_is(annotations: dict[str, str] | None, expected: str) -> None:
+    assert read(annotations=annotations).spec_hash == expected
 
 
 def test_a_disruption_is_seen_only_while_it_holds() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from rowlock import protocol
-from rowlock.api.v1alpha1 import MAX_WORKERS
+from rowlock.api.v1alpha1 import MAX_COMMAND_BYTES, MAX_WORKERS, JobStatus
+from rowlock_operator.core.model import Job
+from rowlock_operator.core.shape import spec_hash
 from rowlock_operator.resources.names import pod_name
 from rowlock_operator.resources.pod import build_pod
 from tests.unit.resources.jobs import job
@@ -65,8 +67,8 @@ def test_a_dollar_in_a_command_reaches_the_launcher_as_it_is() -> None:
 def test_the_token_is_mounted_read_only_into_the_trainer_alone() -> None:
     built = pod(**template(containers=[{"name": "sidecar", "image": "busybox"}]))
     mounts = {mount["name"]: mount for mount in trainer(built)["volumeMounts"]}
-    assert mounts["token"] == {"name": "token", "mountPath": "/var/run/rowlock", "readOnly": True}
-    (volume,) = (one for one in built["spec"]["volumes"] if one["name"] == "token")
+    assert mounts["rowlock-token"] == {"name": "rowlock-token", "mountPath": "/var/run/rowlock", "readOnly": True}
+    (volume,) = (one for one in built["spec"]["volumes"] if one["name"] == "rowlock-token")
     assert volume["secret"]["defaultMode"] == 0o440
     assert "volumeMounts" not in built["spec"]["containers"][1]
 
@@ -123,7 +125,7 @@ def test_what_the_core_api_knows_passes_through_unchanged() -> None:
     assert trainer(built)["resources"]["limits"] == limits
 
 
-@pytest.mark.parametrize(("path", "own"), [("/tmp", "tmp"), ("/dev/shm/", "shm")])  # noqa: S108
+@pytest.mark.parametrize(("path", "own"), [("/tmp", "rowlock-tmp"), ("/dev/shm/", "rowlock-shm")])  # noqa: S108
 def test_a_users_mount_takes_the_place_of_the_operators(path: str, own: str) -> None:
     mount = {"name": "fast", "mountPath": path}
     built = pod(
@@ -134,6 +136,37 @@ def test_a_users_mount_takes_the_place_of_the_operators(path: str, own: str) -> 
     names = [one["name"] for one in trainer(built)["volumeMounts"]]
     assert own not in names
     assert "fast" in names
+
+
+def test_a_users_volume_takes_no_place_of_the_operators_whatever_it_is_called() -> None:
+    given = [{"name": name, "emptyDir": {}} for name in ("checkpoints", "token", "tmp", "shm")]
+    built = pod(**template(volumes=given))
+    volumes = {volume["name"]: volume for volume in built["spec"]["volumes"]}
+    assert len(volumes) == len(built["spec"]["volumes"]) == 8
+    sources = {mount["mountPath"]: volumes[mount["name"]] for mount in trainer(built)["volumeMounts"]}
+    assert sources["/checkpoints"]["persistentVolumeClaim"] == {"claimName": "digits-checkpoints"}
+    assert sources["/var/run/rowlock"]["secret"]["secretName"] == "digits-token"
+
+
+def test_every_volume_of_the_operators_has_a_name_that_a_template_may_not_use() -> None:
+    assert {volume["name"].partition("-")[0] for volume in pod()["spec"]["volumes"]} == {"rowlock"}
+
+
+def test_a_pod_says_of_which_spec_it_is() -> None:
+    metadata = {"annotations": {"rowlock.dev/spec-hash": "forged", "team": "vision"}}
+    built = pod(template={"metadata": metadata})
+    of_job = spec_hash(job(template={"metadata": metadata}).spec)
+    assert built["metadata"]["annotations"] == {"rowlock.dev/spec-hash": of_job, "team": "vision"}
+    assert pod()["metadata"]["annotations"]["rowlock.dev/spec-hash"] != of_job
+
+
+@pytest.mark.parametrize("letter", ["x", '"', "\x01", "\u00e9", "\u20ac", "\U0001d11e"])
+def test_the_longest_command_fits_one_environment_variable(letter: str) -> None:
+    words = MAX_COMMAND_BYTES // len(letter.encode())
+    command = [letter] * 255 + [letter * (words - 255)]
+    long_names = Job("n" * 63, "j" * 50, "u" * 36, 1, job(command=command).spec, JobStatus())
+    told = environment(build_pod(long_names, MAX_WORKERS - 1, coordinator_url=URL))["ROWLOCK_CONFIG"]["value"]
+    assert len(f"ROWLOCK_CONFIG={told}\0".encode()) <= 128 * 1024
 
 
 def test_host_network_keeps_the_clusters_names() -> None:
