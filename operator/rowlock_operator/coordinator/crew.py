@@ -44,6 +44,16 @@ class Member:
     report: Report | None = None
     #: Time since `last_seen` in which the coordinator itself did not listen.
     lapse: timedelta = timedelta()
+    #: When its reported step was last seen to move; None before.
+    stepped_at: datetime | None = None
+
+    def hear(self, report: Report, now: datetime) -> bool:
+        """Take a report; return whether it says anything new."""
+        changed = self.report != report
+        if _stepped(self.report, report):
+            self.stepped_at = now
+        self.report, self.last_seen, self.lapse = report, now, timedelta()
+        return changed
 
     def silent(self, now: datetime) -> timedelta:
         """Return how long it has been silent while the coordinator listened."""
@@ -60,7 +70,15 @@ class Member:
             last_seen=self.last_seen,
             report=self.report,
             address=self.hello.address,
+            stepped_at=self.stepped_at,
         )
+
+
+def _stepped(before: Report | None, report: Report) -> bool:
+    """Whether the step moved between two reports. A first report only says where it is."""
+    if before is None or report.progress is None:
+        return False
+    return before.progress is None or before.progress.step != report.progress.step
 
 
 @dataclass
@@ -103,9 +121,7 @@ class Crew:
         member = self.members.get((hello.worker, hello.pod_uid))
         if member is None or member.connection is not connection:
             return False
-        changed = member.report != report
-        member.report, member.last_seen, member.lapse = report, now, timedelta()
-        return changed
+        return member.hear(report, now)
 
     def left(self, hello: Hello, connection: Connection) -> bool:
         """Note that a connection ended; return whether it was the one that counts."""

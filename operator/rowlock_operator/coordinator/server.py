@@ -72,6 +72,8 @@ class Coordinator:
         self._expiry: asyncio.Task[None] | None = None
         self._stopping = False
         self._last_expiry = clock()
+        #: Since when launchers could be heard without a break; None before `start`.
+        self.listening_since: datetime | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port bound; port 0 lets the operating system choose."""
@@ -80,8 +82,13 @@ class Coordinator:
         # A backlog as long as the largest crew, which comes back all at once.
         await web.TCPSite(self._runner, host, port, backlog=MAX_WORKERS).start()
         self._last_expiry = self._clock()
+        self.listen_anew()
         self._expiry = asyncio.create_task(self._expire_for_ever(), name="coordinator-leases")
         return int(self._runner.addresses[0][1])
+
+    def listen_anew(self) -> None:
+        """Count from now on since when launchers could be heard: until now they were turned away."""
+        self.listening_since = self._clock()
 
     async def stop(self) -> None:
         """Close every connection and stop listening. Launchers train on and try again."""
@@ -119,6 +126,8 @@ class Coordinator:
         """Drop launchers whose lease ran out. Called every second while the coordinator is started."""
         now = self._clock()
         elapsed, self._last_expiry = now - self._last_expiry, now
+        if elapsed > _LAPSE:
+            self.listen_anew()
         for key, crew in list(self._crews.items()):
             if elapsed > _LAPSE:
                 crew.extend_leases(elapsed)

@@ -8,6 +8,7 @@ tried again later.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from rowlock_operator.kube.pods import owner_uid
 from rowlock_operator.kube.resources import CLAIMS, JOBS, PODS, SECRETS, SERVICES, Resource
 from rowlock_operator.kube.tokens import Tokens
 from rowlock_operator.resources.claim import build_claim
-from rowlock_operator.resources.names import pod_name, secret_name, service_name
+from rowlock_operator.resources.names import FOUND_BY, LABEL_WORKER, job_labels, pod_name, secret_name, service_name
 from rowlock_operator.resources.pod import build_pod
 from rowlock_operator.resources.service import build_service
 
@@ -42,6 +43,8 @@ AT_ONCE = 16
 #: How soon to look again at an object that is still in the way, in seconds: the garbage collector needs
 #: about as long to remove what an earlier job of the same name left.
 IN_THE_WAY_SECONDS = 1.0
+
+log = logging.getLogger("rowlock.actions")
 
 
 @dataclass
@@ -78,10 +81,11 @@ class Actions:
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     async def carry_out(self, job: Job, actions: tuple[Action, ...]) -> Outcome:
-        """Carry out `actions`: what pods need first, then the pods side by side.
+        """Carry out `actions`: what pods need first, one by one, then the pods side by side.
 
         Raises:
-            ApiError: The server could not be asked, or was too busy; all actions were tried.
+            ApiError: The server could not be asked, or was too busy. Where that happened before the pods, the
+                actions after it were not tried; of the pods all were. Either way the whole is to be repeated.
         """
         outcome = Outcome()
         for action in actions:
@@ -177,7 +181,7 @@ class Actions:
         owner = owner_uid(body)
         if owner == job.uid and not body["metadata"].get("deletionTimestamp"):
             if collection is not None:
-                collection.put(body)
+                await self._own_in_the_way(job, action, collection, body, outcome)
         elif owner is not None or body["metadata"].get("deletionTimestamp"):
             outcome.again_after = IN_THE_WAY_SECONDS
         else:
@@ -189,6 +193,30 @@ class Actions:
                     "delete it, or give the job another name",
                 )
             )
+
+    async def _own_in_the_way(
+        self, job: Job, action: Action, collection: Collection, body: Json, outcome: Outcome
+    ) -> None:
+        """Judge an object of this job's that the map does not hold: news to come, or one that lost its labels.
+
+        A pod without its labels is seen by nobody and was counted as gone, yet it keeps the name that its
+        successor needs: it has to go. A service may not be deleted by this operator, so there a person has to.
+        """
+        name, wanted = body["metadata"]["name"], job_labels(job.name)
+        if isinstance(action, CreatePod):
+            wanted |= {LABEL_WORKER: str(action.worker)}
+        labels = body["metadata"].get("labels") or {}
+        lost = [label for label in FOUND_BY if label in wanted and labels.get(label) != wanted[label]]
+        if not lost:
+            collection.put(body)
+        elif isinstance(action, CreatePod):
+            log.warning("%s/%s: pod %s lost its label %s and is replaced", job.namespace, job.name, name, lost[0])
+            await self._delete_pod(job, DeletePod(action.worker, body["metadata"]["uid"]))
+            outcome.again_after = IN_THE_WAY_SECONDS
+        else:
+            words = f"{name!r} in namespace {job.namespace!r} is this job's but lost its label {lost[0]}"
+            way_out = f"set it to {wanted[lost[0]]!r} again, or delete the object to have it made anew"
+            outcome.refusals.append(Refusal(action_name(action), "LabelLost", f"{words}: {way_out}"))
 
     async def _delete_pod(self, job: Job, action: DeletePod) -> None:
         name = pod_name(job.name, action.worker)
@@ -202,7 +230,7 @@ class Actions:
             # Gone, or another pod of that name by now: either way this one is no more.
             held = self._cluster.pods.get(job.namespace, name)
             if held is not None and held["metadata"]["uid"] == action.uid:
-                self._cluster.pods.remove(held)
+                self._cluster.pods.remove_for_good(held)
             return
         if answer.get("kind") == "Pod" and answer["metadata"]["uid"] == action.uid:
             self._cluster.pods.put(answer)

@@ -106,6 +106,8 @@ class Operator:
         assert self._resync is not None  # noqa: S101 (for the type checker: _start made it)
         assert self._watch is not None  # noqa: S101
         await self._resync.synced.wait()
+        # Until now every launcher was turned away, for its job was not known.
+        self._coordinator.listen_anew()
         self._watch.start()
         log.info("%d jobs listed; deciding with %d workers", len(self._cluster.jobs), self._settings.workers)
         self._queue.last_taken = asyncio.get_running_loop().time()

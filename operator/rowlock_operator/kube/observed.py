@@ -2,7 +2,12 @@
 
 One `Collection` per resource, keyed by namespace and name. Three rules keep it from going backwards: a
 version older than the one held is ignored, a version older than the last full list is ignored unless the
-list held it too, and an object that was seen deleted never comes back, because a UID is used once.
+list held it too, and an object that was seen to go does not come back by news from before that.
+
+Gone from the watch is not always gone: an object that loses its label vanishes from everything that is selected
+by it, and comes back, as itself, with the label. So what is remembered of the vanished is until which version
+nothing of them counts; only what the server itself said to be no more is gone for good, because a UID is used
+once.
 """
 
 from __future__ import annotations
@@ -10,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rowlock_operator.kube.versions import older
+from rowlock_operator.kube.versions import newer_or_same, older
 from rowlock_operator.resources.names import LABEL_JOB
 
 Json = dict[str, Any]
 Key = tuple[str, str]
 
-#: Deleted UIDs remembered against late events: far more than can be under way between watch and list.
+#: Vanished UIDs remembered against late events: far more than can be under way between watch and list.
 BURIED_KEPT = 10_000
 
 
@@ -38,7 +43,8 @@ class Collection:
         self._objects: dict[Key, Json] = {}
         #: Names of each job's objects, so that a job with 4 pods does not cost a walk over 20,000.
         self._by_job: dict[Key, set[Key]] = {}
-        self._buried: dict[str, None] = {}
+        #: Of vanished UIDs, the version at which they were gone; None when they are for good.
+        self._buried: dict[str, str | None] = {}
         self._floor = ""
 
     def __len__(self) -> int:
@@ -68,7 +74,7 @@ class Collection:
     def put(self, body: Json) -> bool:
         """Take in one version of an object; return False when it told nothing new."""
         held = self._objects.get(key_of(body))
-        if body["metadata"].get("uid") in self._buried:
+        if self._is_buried(body):
             return False
         if held is not None:
             if version_of(held) == version_of(body) or older(version_of(body), version_of(held)):
@@ -79,16 +85,12 @@ class Collection:
         return True
 
     def remove(self, body: Json) -> bool:
-        """Take in that an object is gone; return False when that was known."""
-        uid = body["metadata"].get("uid", "")
-        self._buried[uid] = None
-        while len(self._buried) > BURIED_KEPT:
-            del self._buried[next(iter(self._buried))]
-        held = self._objects.get(key_of(body))
-        if held is None or held["metadata"].get("uid") != uid:
-            return False
-        self._drop(key_of(body))
-        return True
+        """Take in a watch's word that an object is gone; return False when that was known."""
+        return self._leave(body, version_of(body))
+
+    def remove_for_good(self, body: Json) -> bool:
+        """Take in that the server, asked for this very object, has it no more; return False when that was known."""
+        return self._leave(body, None)
 
     def replace(self, bodies: list[Json], version: str, within: Key | None = None) -> set[Key]:
         """Take in a full list; return the jobs something changed for.
@@ -107,10 +109,34 @@ class Collection:
         for key in known - listed:
             if not older(version, version_of(self._objects[key])):
                 changed |= {job} if (job := self.job_of(self._objects[key])) else set()
-                self._drop(key)
+                self._leave(self._objects[key], version)
         if within is None:
             self._floor = version
         return changed
+
+    def _leave(self, body: Json, version: str | None) -> bool:
+        uid = body["metadata"].get("uid", "")
+        # Moved to the end, so that the longest unheard of are forgotten first.
+        known = self._buried.pop(uid, version)
+        self._buried[uid] = None if known is None else version
+        while len(self._buried) > BURIED_KEPT:
+            del self._buried[next(iter(self._buried))]
+        held = self._objects.get(key_of(body))
+        if held is None or held["metadata"].get("uid") != uid:
+            return False
+        self._drop(key_of(body))
+        return True
+
+    def _is_buried(self, body: Json) -> bool:
+        """Whether this is old news of a vanished object; one that is there after all is dug up."""
+        uid = body["metadata"].get("uid", "")
+        if uid not in self._buried:
+            return False
+        gone_at = self._buried[uid]
+        if gone_at is None or not newer_or_same(version_of(body), gone_at):
+            return True
+        del self._buried[uid]
+        return False
 
     def _set(self, body: Json) -> None:
         key = key_of(body)

@@ -156,7 +156,7 @@ class Reconciler:
             if error.status != 404:
                 raise
             if held is not None:
-                self._cluster.jobs.remove(held)
+                self._cluster.jobs.remove_for_good(held)
         pods, version = await self._client.list(PODS, namespace, f"{LABEL_JOB}={name}")
         self._cluster.pods.replace(pods, version, within=key)
         self._doubtful.discard(key)
@@ -175,6 +175,7 @@ class Reconciler:
             and not service["metadata"].get("deletionTimestamp"),
             secret=await self._tokens.of(job.namespace, job.name, job.uid) is not None,
             launchers=self._coordinator.launchers(*key),
+            listening_since=self._coordinator.listening_since,
             refusals=self._refused.of(key),
         )
         return observed, ask_claim_in

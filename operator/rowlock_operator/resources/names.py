@@ -21,6 +21,8 @@ ANNOTATION_SPEC_HASH = "rowlock.dev/spec-hash"
 MANAGED_BY = "rowlock-operator"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_JOB}"
+#: Labels without which an object is not found, or not known for what it is.
+FOUND_BY = (LABEL_MANAGED_BY, LABEL_JOB, LABEL_WORKER)
 
 
 def service_name(job: str) -> str:

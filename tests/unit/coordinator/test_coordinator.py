@@ -9,10 +9,13 @@ import pytest
 from aiohttp import web
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from rowlock.protocol import LEASE_SECONDS, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, Hello, Report, encode
+from rowlock.protocol import LEASE_SECONDS, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, Hello, Notice, Progress, Report, encode
+from rowlock_operator.coordinator import Coordinator
+from rowlock_operator.core.model import Launcher
 from tests.unit.coordinator.launchers import (
     DEADLINE,
     JOB,
+    Clock,
     coordinator_at_work,
     greet,
     next_order,
@@ -20,6 +23,15 @@ from tests.unit.coordinator.launchers import (
 )
 
 OTHER = ("default", "other")
+
+
+async def no_token(namespace: str, name: str) -> str | None:
+    return None
+
+
+def at_step(step: int) -> Progress:
+    """Progress whose own time is nonsense, as that of a worker with a wrong clock."""
+    return Progress(step, 100, 0.0, 1.0, 1.0, 1.0, time=4e9)
 
 
 def run(scenario):
@@ -172,6 +184,77 @@ def test_time_in_which_the_coordinator_itself_did_not_listen_runs_out_no_lease()
     run(scenario)
 
 
+def test_it_listens_since_its_start_and_anew_after_every_break():
+    async def scenario():
+        clock = Clock()
+        coordinator = Coordinator(token_of=no_token, on_change=lambda *_: None, clock=clock)
+        clock.advance(100)
+        assert coordinator.listening_since is None
+        await coordinator.start("127.0.0.1", 0)
+        try:
+            started = clock.now
+            clock.advance(1)
+            coordinator.expire()
+            assert coordinator.listening_since == started
+            clock.advance(LEASE_SECONDS)  # the process was stopped: nobody could be heard
+            coordinator.expire()
+            assert coordinator.listening_since == clock.now
+            clock.advance(1)
+            coordinator.listen_anew()  # launchers were turned away until now
+            assert coordinator.listening_since == clock.now
+        finally:
+            await coordinator.stop()
+
+    run(scenario)
+
+
+def test_a_launchers_step_moves_by_the_coordinators_own_clock():
+    async def scenario():
+        async with coordinator_at_work() as place, place.dial() as line:
+            said = 0
+
+            async def say(**changes) -> Launcher:
+                nonlocal said
+                said += 1
+                note = (Notice(str(said), "Warning", "marks the report"),)
+                await line.send(encode(Report(phase="running", notices=note, **changes)))
+                await place.until(lambda: place.launchers[0].report.notices == note)
+                return place.launchers[0]
+
+            await greet(line, report=Report(phase="running", progress=at_step(5)))
+            await place.until(lambda: place.launchers)
+            assert place.launchers[0].stepped_at is None, "where it is says nothing of whether it moves"
+            place.clock.advance(1)
+            assert (await say(progress=at_step(5))).stepped_at is None
+            place.clock.advance(1)
+            moved = place.clock.now
+            assert (await say(progress=at_step(6))).stepped_at == moved
+            place.clock.advance(1)
+            assert (await say(progress=at_step(6))).stepped_at == moved
+            assert (await say()).stepped_at == moved, "a new generation has no step yet"
+            place.clock.advance(1)
+            assert (await say(progress=at_step(4))).stepped_at == place.clock.now
+
+    run(scenario)
+
+
+def test_a_launcher_that_comes_back_keeps_the_time_of_its_last_step():
+    async def scenario():
+        async with coordinator_at_work() as place, place.dial() as first:
+            await greet(first)
+            await place.until(lambda: place.launchers)
+            await first.send(encode(Report(progress=at_step(1))))
+            await place.until(lambda: place.launchers[0].stepped_at)
+            moved = place.clock.now
+            place.clock.advance(3)
+            async with place.dial() as second:
+                await greet(second, report=Report(generation=9, progress=at_step(1)))
+                await place.until(lambda: place.launchers[0].report.generation == 9)
+                assert place.launchers[0].stepped_at == moved
+
+    run(scenario)
+
+
 def test_a_launcher_that_left_is_forgotten_after_a_while():
     async def scenario():
         async with coordinator_at_work() as place:
@@ -239,7 +322,7 @@ def test_forget_drops_launchers_order_and_lines():
     [
         (["{"], 1007, "Hello"),
         (["[]"], 1007, "expected an object"),
-        (["[" * 100_000], 1007, "nested too deeply"),
+        (["[" * 100_000], 1007, "Hello: "),
         (['{"protocol":"1","worker":0,"pod_uid":"u","address":"a"}'], 1007, "protocol"),
         ([encode(Hello(PROTOCOL_VERSION + 1, 0, "u", "a"))], 1002, "use images of one release"),
         ([encode(Hello(PROTOCOL_VERSION, 5, "u", "a"))], 1008, "Hello.worker is 5, the address says 0"),

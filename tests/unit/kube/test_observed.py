@@ -47,12 +47,49 @@ def test_news_of_a_dead_pod_does_not_displace_its_successor() -> None:
     assert held(pods) == [("b", "20")]
 
 
-def test_what_was_seen_deleted_never_comes_back() -> None:
+def test_what_was_seen_deleted_does_not_come_back_by_older_news() -> None:
     pods = Collection()
     pods.put(pod("a", 10))
-    assert pods.remove(pod("a", 11))
-    assert not pods.put(pod("a", 12))
+    assert pods.remove(pod("a", 12))
+    assert not pods.put(pod("a", 11))
     assert held(pods) == []
+
+
+def test_a_pod_that_a_list_no_longer_holds_does_not_come_back_by_older_news() -> None:
+    for within in (None, JOB):
+        pods = Collection()
+        pods.put(pod("a", 10))
+        pods.replace([], "20", within)
+        assert not pods.put(pod("a", 15))
+        assert held(pods) == []
+
+
+def test_a_pod_that_loses_its_label_and_gets_it_back_is_seen_again() -> None:
+    """A watch by label tells the loss as a deletion, and a list as an absence."""
+    pods = Collection()
+    pods.put(pod("a", 10))
+    pods.remove(pod("a", 11))
+    assert pods.put(pod("a", 12))
+    pods.replace([], "20")
+    assert pods.put(pod("a", 21))
+    assert held(pods) == [("a", "21")]
+
+
+def test_what_the_server_said_to_be_no_more_never_comes_back() -> None:
+    pods = Collection()
+    pods.put(pod("a", 10))
+    assert pods.remove_for_good(pod("a", 10))
+    assert not pods.put(pod("a", 12))
+    assert not pods.remove(pod("a", 13))
+    assert not pods.put(pod("a", 14))
+    assert held(pods) == []
+
+
+def test_where_versions_are_no_numbers_what_was_seen_deleted_never_comes_back() -> None:
+    pods = Collection()
+    pods.put(pod("a", "x"))
+    pods.remove(pod("a", "y"))
+    assert not pods.put(pod("a", "z"))
 
 
 def test_a_list_finds_what_vanished_and_names_its_job() -> None:
