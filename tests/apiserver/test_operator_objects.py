@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 
+import pytest
+
 from rowlock.protocol import WorkerConfig, decode
 from tests.support.operator_world import JOBS, World, job_manifest, world
 
@@ -100,6 +102,48 @@ def test_a_service_that_is_somebody_elses_is_left_alone_and_named(world: World) 
 
     world.api.delete(world.path("services", "taken")).ok()
     world.until(lambda: world.condition("taken", "Degraded").get("status") == "False", "the job heals")
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["rowlock.dev/job", "rowlock.dev/worker", "app.kubernetes.io/managed-by"],
+    ids=lambda one: one.split("/")[1],
+)
+def test_a_pod_that_loses_a_label_by_which_it_is_found_makes_room_for_another(world: World, label: str) -> None:
+    world.apply(job_manifest("stray"))
+    world.until_running("stray", generation=1)
+    lost = world.pod("stray", 1)
+
+    world.api.merge(world.path("pods", "stray-worker-1"), {"metadata": {"labels": {label: None}}}).ok()
+
+    world.until_running("stray", generation=2)
+    replacement = world.pod("stray", 1)
+    assert replacement["metadata"]["uid"] != lost["metadata"]["uid"]
+    assert label in replacement["metadata"]["labels"]
+
+
+def test_a_service_that_lost_its_label_is_told_of_and_heals_with_it(world: World) -> None:
+    world.apply(job_manifest("stray"))
+    world.until_running("stray", generation=1)
+
+    world.api.merge(world.path("services", "stray"), {"metadata": {"labels": {"rowlock.dev/job": None}}}).ok()
+    world.until(
+        lambda: "lost its label rowlock.dev/job" in world.condition("stray", "Degraded").get("message", ""),
+        "the loss is told",
+    )
+
+    world.api.merge(world.path("services", "stray"), {"metadata": {"labels": {"rowlock.dev/job": "stray"}}}).ok()
+    world.until(lambda: world.condition("stray", "Degraded").get("status") == "False", "the job heals")
+    assert world.status("stray")["generation"] == 1
+
+
+def test_a_users_volumes_stand_beside_the_operators(world: World) -> None:
+    volumes = [{"name": name, "emptyDir": {}} for name in ("checkpoints", "token")]
+    world.apply(job_manifest("crowded", template={"spec": {"volumes": volumes}}))
+    world.until_running("crowded", generation=1)
+    assert {"checkpoints", "token", "rowlock-checkpoints", "rowlock-token"} <= {
+        volume["name"] for volume in world.pod("crowded", 0)["spec"]["volumes"]
+    }
 
 
 def test_pods_pass_the_restricted_pod_security_standard(world: World) -> None:
