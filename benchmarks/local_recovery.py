@@ -37,7 +37,7 @@ def recoveries(directory: Path) -> list[dict[str, float]]:
     ended = subprocess.run([*command, *kills], check=False, capture_output=True, text=True)
     if ended.returncode != 0:
         sys.exit(f"a run ended with exit code {ended.returncode}:\n{ended.stdout}{ended.stderr}")
-    found: list[dict[str, float]] = json.loads((directory / "digits" / "recoveries.json").read_text())
+    found: list[dict[str, float]] = json.loads((directory / "default" / "digits" / "recoveries.json").read_text())
     if len(found) != len(KILL_STEPS):
         sys.exit(f"{len(KILL_STEPS)} workers were killed, but {len(found)} recoveries were seen:\n{ended.stdout}")
     return found

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rowlock.api.manifest import load_manifest
@@ -34,9 +35,8 @@ def train(state: Path, kill: str | None) -> float:
     return time.monotonic() - started
 
 
-def result(state: Path) -> tuple[dict[str, str], str, list[Recovery], History]:
-    """Return held-out results, digest of the final weights, recoveries and history of a finished run."""
-    job = state / "digits"
+def result(job: Path) -> tuple[dict[str, str], str, list[Recovery], History]:
+    """Return held-out results, digest of the final weights, recoveries and history of the run that `job` holds."""
     status = json.loads((job / "job.json").read_text())["status"]
     newest = max(list_checkpoints(job / "checkpoints"), key=lambda note: note.step)
     recoveries = [Recovery(**fields) for fields in json.loads((job / "recoveries.json").read_text())]
@@ -52,14 +52,15 @@ def main() -> int:
     options = parser.parse_args()
     console = Console()
     job = load_manifest(MANIFEST)
+    place = Path(job.metadata.namespace, job.metadata.name)
 
-    console.rule(f"[bold]1. {job.spec.workers} workers train, and one is killed: {options.kill}")
+    console.rule(f"[bold]1. {job.spec.workers} workers train, and one is killed: {escape(options.kill)}")
     killed_seconds = train(options.out / "killed", options.kill)
     console.rule("[bold]2. the same job, undisturbed")
     calm_seconds = train(options.out / "undisturbed", None)
 
-    evaluation, digest, recoveries, history = result(options.out / "killed")
-    calm_evaluation, calm_digest, _, calm_history = result(options.out / "undisturbed")
+    evaluation, digest, recoveries, history = result(options.out / "killed" / place)
+    calm_evaluation, calm_digest, _, calm_history = result(options.out / "undisturbed" / place)
     same = digest == calm_digest
     picture = options.out / "loss.png"
     draw(picture, history, calm_history, recoveries, "A worker is killed; the crew goes on from its checkpoint")
@@ -71,13 +72,13 @@ def main() -> int:
         table.add_row(f"held-out {name}", evaluation[name], calm_evaluation[name])
     for recovery in recoveries:
         took = "-" if recovery.seconds is None else f"{recovery.seconds:.2f}"
-        table.add_row("steps lost (done again)", str(recovery.steps_lost), "0")
+        table.add_row("steps lost (done again)", recovery.words, "0")
         table.add_row("seconds from kill to next step", took, "-")
     table.add_row("seconds in all", f"{killed_seconds:.1f}", f"{calm_seconds:.1f}")
     table.add_row("final weights (sha256)", digest[:16], calm_digest[:16])
     table.add_row("final weights bitwise equal", "[green]yes" if same else "[bold red]NO", "")
     console.print(table)
-    console.print(f"loss curve: {picture}", soft_wrap=True)
+    console.print(f"loss curve: {picture}", soft_wrap=True, markup=False)
     if not recoveries:
         console.print("[bold red]no worker was killed[/]: is the step beyond the end of the job?")
     return 0 if same and recoveries else 1

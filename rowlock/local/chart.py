@@ -21,9 +21,11 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> History:
-        """Read a run's history; lines that are cut off or no measurements are passed over."""
+        """Read a run's history, empty when there is none; lines cut off or no measurements are passed over."""
         history = cls([], [], [], [])
-        for line in path.read_text().splitlines():
+        if not path.exists():
+            return history
+        for line in path.read_text(errors="replace").splitlines():
             try:
                 values = json.loads(line)
             except ValueError:

@@ -1,8 +1,10 @@
 """Where a job lives on a laptop: one directory that stands for the API server, the claim and the logs.
 
-``ROOT/NAME/`` holds ``job.json`` (identity, spec and status: what etcd holds in a cluster), ``token`` (the
-job's Secret, readable by its owner only), ``checkpoints/`` (the claim), ``logs/`` and ``lock``. Everything
-the next run needs is in it, so deleting the directory deletes the job.
+``ROOT/NAMESPACE/NAME/`` holds ``job.json`` (identity, spec and status: what etcd holds in a cluster), ``token``
+(the job's Secret, readable by its owner only), ``checkpoints/`` (the claim) and ``logs/``. Everything the next
+run needs is in it, so deleting the directory deletes the job. Beside it stand what no job can be called, because
+a job's name holds no dot: ``NAME.lock``, which outlives the directory so that it can be moved aside while held;
+``NAME.1`` and so on, the runs that were moved aside; and ``.claims/CLAIM/NAME``, for claims that several jobs share.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from typing import IO
 from pydantic import ValidationError
 
 from rowlock.api.v1alpha1 import DistributedTrainingJob, JobStatus
+from rowlock.local.durable import write_whole
+from rowlock.local.errors import LocalError, refused
 from rowlock_operator.core.model import Job
 
-
-class LocalError(Exception):
-    """Something on this machine stands in the way; the message says what, and the way out."""
+_ELSEWHERE = "choose another directory with --state-dir"
+_MAKE_ROOM = "make room or " + _ELSEWHERE
 
 
 @dataclass(frozen=True)
@@ -37,31 +40,39 @@ class StoredJob:
 
 
 class JobDirectory:
-    """One job's directory. Hold it with `lock` while running the job."""
+    """The directory of the job that a manifest names. Hold it with `lock` while running the job."""
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.path = root / name
+    def __init__(self, root: Path, manifest: DistributedTrainingJob) -> None:
+        meta, named = manifest.metadata, manifest.spec.checkpoint.storage.claim_name
+        namespace = root / meta.namespace
+        self.path = namespace / meta.name
         self.logs = self.path / "logs"
         self.token_file = self.path / "token"
+        #: Stands for the job's claim; a claim of one's own is shared, so it lies beside the jobs.
+        self.checkpoints = self.path / "checkpoints" if named is None else namespace / ".claims" / named / meta.name
+        self._manifest = manifest
         self._lock: IO[str] | None = None
 
     def lock(self) -> None:
-        """Make the directory and hold it alone.
+        """Hold the job alone; the lock is this process's own, no child inherits it.
 
         Raises:
             LocalError: Another run holds it, or it cannot be made.
         """
+        path = self.path.with_name(f"{self.path.name}.lock")
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("a+")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = path.open("a+")
+            # Not flock: that lock would live on in the forked warm parent, and outlive this process with it.
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self.unlock()
             raise LocalError(
                 f"{self.path}: another `rowlock run` of this job is going on; wait for it, stop it with ctrl-C, "
-                "or choose another directory with --state-dir"
+                f"or {_ELSEWHERE}"
             ) from error
         except OSError as error:
-            raise LocalError(f"{self.path}: {error.strerror}; choose another directory with --state-dir") from error
+            raise refused(path, error, _ELSEWHERE) from error
 
     def unlock(self) -> None:
         """Let the next run have it."""
@@ -69,31 +80,51 @@ class JobDirectory:
             self._lock.close()
             self._lock = None
 
-    def checkpoints(self, manifest: DistributedTrainingJob) -> Path:
-        """Return the directory that stands for the job's claim; a named claim is shared beside the jobs."""
-        named = manifest.spec.checkpoint.storage.claim_name
-        if named is not None:
-            return self.path.parent / "claims" / named / manifest.metadata.name
-        return self.path / "checkpoints"
+    def make(self) -> None:
+        """Make what a run needs: the directory, and in it those of the logs and the token.
 
-    def load(self, manifest: DistributedTrainingJob) -> Job:
+        Raises:
+            LocalError: One cannot be made.
+        """
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise refused(self.logs, error, _ELSEWHERE) from error
+        self.token()
+
+    def make_claim(self) -> None:
+        """Make the directory of the checkpoints.
+
+        Raises:
+            LocalError: It cannot be made.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise refused(self.checkpoints, error, _MAKE_ROOM) from error
+
+    def load(self) -> Job:
         """Return the job that the manifest names, with the status an earlier run left, if one did.
 
         Raises:
             LocalError: What an earlier run left cannot be read.
         """
         stored = self._stored()
-        spec = manifest.spec.model_dump(mode="json", by_alias=True)
+        spec = self._manifest.spec.model_dump(mode="json", by_alias=True)
         if stored is None:
             uid, generation, status = str(uuid.uuid4()), 1, JobStatus()
         else:
             changed = {**stored.spec, "suspend": False} != {**spec, "suspend": False}
             uid, generation, status = stored.uid, stored.generation + changed, stored.status
-        meta = manifest.metadata
-        return Job(meta.namespace, meta.name, uid, generation, manifest.spec, status)
+        meta = self._manifest.metadata
+        return Job(meta.namespace, meta.name, uid, generation, self._manifest.spec, status)
 
     def save(self, job: Job) -> None:
-        """Write identity, spec and status; a crash leaves the old or the new, never half of one."""
+        """Write identity, spec and status.
+
+        Raises:
+            LocalError: They cannot be written; what was kept before is still there.
+        """
         text = json.dumps(
             {
                 "uid": job.uid,
@@ -103,37 +134,63 @@ class JobDirectory:
             },
             indent=1,
         )
-        fresh = self.path / "job.json.new"
+        path = self.path / "job.json"
         try:
-            with fresh.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path / "job.json")
+            write_whole(path, text)
         except OSError as error:
-            raise LocalError(f"{fresh}: the job's status cannot be written: {error.strerror}; make room") from error
+            raise refused(path, error, "the job's status cannot be kept; make room") from error
 
-    def write_recoveries(self, recoveries: list[dict[str, object]]) -> None:
-        """Keep what each loss of this run cost, for tables and pictures."""
-        (self.path / "recoveries.json").write_text(json.dumps(recoveries, indent=1))
+    def add_recoveries(self, recoveries: list[dict[str, object]]) -> None:
+        """Keep what each loss of this run cost behind those of the job's earlier runs, for tables and pictures.
+
+        Raises:
+            LocalError: They cannot be kept.
+        """
+        path = self.path / "recoveries.json"
+        try:
+            earlier = json.loads(path.read_text()) if path.exists() else []
+            write_whole(path, json.dumps([*earlier, *recoveries], indent=1))
+        except OSError as error:
+            raise refused(path, error, "make room, or move what is in the way") from error
+        except (ValueError, TypeError) as error:
+            raise LocalError(f"{path}: what earlier runs left is no list of recoveries; move it away") from error
 
     def token(self) -> str:
-        """Return the job's token, made up at the first call."""
-        if not self.token_file.exists():
-            descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(32))
-        return self.token_file.read_text()
+        """Return the job's token, made up at the first call.
 
-    def set_aside(self) -> Path | None:
-        """Move an earlier run out of the way and return where it went; None when there was none."""
-        if not self.path.exists():
-            return None
+        Raises:
+            LocalError: It can be neither read nor written.
+        """
+        try:
+            if self.token_file.exists() and (kept := self.token_file.read_text().strip()):
+                return kept
+            token = secrets.token_urlsafe(32)
+            write_whole(self.token_file, token)
+        except OSError as error:
+            raise refused(self.token_file, error, _MAKE_ROOM) from error
+        return token
+
+    def set_aside(self) -> list[Path]:
+        """Move an earlier run and its checkpoints out of the way; return where they went, nothing for none.
+
+        Raises:
+            LocalError: Something cannot be moved; it is still where it was.
+        """
+        moved = []
         number = 1
-        while (target := self.path.with_name(f"{self.path.name}.{number}")).exists():
+        while any(os.path.lexists(_aside(path, number)) for path in (self.path, self.checkpoints)):
             number += 1
-        self.path.rename(target)
-        return target
+        # The checkpoints first: a run without its checkpoints starts over, one without its status would not.
+        for path in dict.fromkeys((self.checkpoints, self.path)):
+            if path.is_relative_to(self.path) and path != self.path:
+                continue  # goes with the job's own directory
+            try:
+                if path.exists() and any(path.iterdir()):
+                    path.rename(_aside(path, number))
+                    moved.append(_aside(path, number))
+            except OSError as error:
+                raise refused(path, error, f"it cannot be moved aside; move it yourself, or {_ELSEWHERE}") from error
+        return moved
 
     def _stored(self) -> StoredJob | None:
         path = self.path / "job.json"
@@ -143,8 +200,14 @@ class JobDirectory:
             return StoredJob(fields["uid"], fields["generation"], fields["spec"], status)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        except OSError as error:
+            raise refused(path, error, "it cannot be read; start over with --fresh, which moves it aside") from error
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
             raise LocalError(
                 f"{path}: what the last run left cannot be read ({type(error).__name__}); "
                 "start over with --fresh, which moves it aside and keeps it"
             ) from error
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")

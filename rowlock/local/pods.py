@@ -2,8 +2,8 @@
 
 A "pod" is a launcher in a session of its own, forked from a warm parent that has imported torch once for
 all of them; its output goes to a log file. What is observed of it is a `Pod` like any other: Pending until
-the fork is told, Running, then Succeeded or Failed with its exit code. Deleting one is SIGTERM, and SIGKILL
-after its grace.
+the fork is told, Running, then Succeeded or Failed with its exit code and the last words it wrote to its
+termination log. Deleting one is SIGTERM, and SIGKILL after its grace.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import os
 import signal
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rowlock.local.directory import LocalError
+from rowlock.local.errors import refused
 from rowlock_operator.core.model import Pod
 from rowlock_trainer.launcher import process
+from rowlock_trainer.launcher.main import ENV_TERMINATION_LOG
 from rowlock_trainer.launcher.reaper import Reaper
 from rowlock_trainer.launcher.spawner import Spawner
 from rowlock_trainer.launcher.wire import FromZygote, ToZygote
@@ -34,8 +35,13 @@ WARM_UP = "rowlock_trainer.engine.warm:import_all"
 class _Process:
     worker: int
     uid: str
+    spec_hash: str
     grace_seconds: int
+    #: Where its launcher says why it ended.
+    last_words: Path
     pid: int = 0
+    running_since: datetime | None = None
+    message: str = ""
     status: int | None = None
     refused: str = ""
     deleting_since: datetime | None = None
@@ -58,6 +64,8 @@ class LocalPods:
         self._processes: dict[int, _Process] = {}
         self._slots: dict[int, _Process] = {}
         self._next_slot = 0
+        self._attached = False
+        self._closed = False
         self._changed: Callable[[], None] = lambda: None
         self.cold: str = ""
         self.warm = asyncio.Event()
@@ -65,6 +73,7 @@ class LocalPods:
     def attach(self, changed: Callable[[], None]) -> None:
         """Serve on the running loop; `changed` is called when `observed` would answer anew."""
         self._changed = changed
+        self._attached = True
         self._reaper.attach(asyncio.get_running_loop())
         self._spawner.attach(self._hear)
 
@@ -76,17 +85,36 @@ class LocalPods:
         """Return a UID for a pod about to be started."""
         return str(uuid.uuid4())
 
-    def start(self, worker: int, uid: str, environ: dict[str, str], log: Path, *, grace_seconds: int) -> None:
-        """Start the pod of a worker, unless it has one."""
+    def start(
+        self, worker: int, uid: str, environ: dict[str, str], logs: Path, *, spec_hash: str, grace_seconds: int
+    ) -> None:
+        """Start the pod of a worker, unless it has one.
+
+        Args:
+            worker: Index of the worker.
+            uid: From `new_uid`.
+            environ: Environment of the launcher.
+            logs: Directory of ``worker-N.log``, which is added to, and ``worker-N.end``, which is this pod's own.
+            spec_hash: Fingerprint of the spec it is made from.
+            grace_seconds: Seconds between SIGTERM and SIGKILL.
+
+        Raises:
+            LocalError: The log files cannot be written.
+        """
         if worker in self._processes:
             return
+        log, last_words = logs / f"worker-{worker}.log", logs / f"worker-{worker}.end"
         try:
+            last_words.write_bytes(b"")  # a launcher writes only where there is a file, as in a container
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
-            raise LocalError(f"{log}: {error.strerror}; the worker's log cannot be written") from error
-        pod = _Process(worker, uid, grace_seconds)
+            raise refused(
+                Path(error.filename or log), error, "the worker's log cannot be written; make room"
+            ) from error
+        pod = _Process(worker, uid, spec_hash, grace_seconds, last_words)
         self._processes[worker] = pod
         self._slots[self._next_slot] = pod
+        environ = environ | {ENV_TERMINATION_LOG: str(last_words.resolve())}
         command = ToZygote("start", rank=self._next_slot, environ=environ)
         self._next_slot += 1
         self._spawner.start(command, (output, os.dup(output)))
@@ -108,10 +136,18 @@ class LocalPods:
             pod.kill_timer = loop.call_later(grace, self._signal, pod, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill whatever still runs."""
+        """Kill whatever still runs, the warm parent too; more than once is as good as once."""
+        if self._closed:
+            return
+        self._closed = True
         for pod in self._processes.values():
             self._signal(pod, signal.SIGKILL)
-        self._spawner.close()
+        if self._attached:
+            self._spawner.close()
+        else:
+            # There was no event loop yet, so nobody has reaped it and its number is certainly still its own.
+            os.kill(self._spawner.zygote_pid, signal.SIGKILL)
+            os.waitpid(self._spawner.zygote_pid, 0)
 
     def _hear(self, fact: FromZygote) -> None:
         if fact.kind == "warm":
@@ -125,13 +161,13 @@ class LocalPods:
 
     def _take(self, pod: _Process, fact: FromZygote) -> None:
         if fact.kind == "started":
-            pod.pid = fact.pid
+            pod.pid, pod.running_since = fact.pid, datetime.now(UTC)
             if pod.deleting_since is not None:
                 self._signal(pod, signal.SIGTERM)
         elif fact.kind == "refused":
             pod.refused = fact.reason
         elif fact.kind == "ended":
-            pod.status = fact.status
+            pod.status, pod.message = fact.status, _last_words(pod, fact.status)
             self._slots.pop(fact.rank, None)
             if pod.kill_timer is not None:
                 pod.kill_timer.cancel()
@@ -153,27 +189,37 @@ class LocalPods:
             return  # it has ended; the news is on its way
 
 
+def _last_words(pod: _Process, status: int) -> str:
+    """Return what the launcher wrote before it ended, or how it ended when it could not."""
+    try:
+        said = pod.last_words.read_text(errors="replace").strip()
+    except OSError:
+        said = ""  # the log directory was taken away; its exit code still tells
+    return said or (process.ending(status) if os.WIFSIGNALED(status) else "")
+
+
 def _pod(one: _Process) -> Pod:
-    if one.refused:
-        return Pod(one.worker, one.uid, "Failed", reason="StartError", message=one.refused)
-    if one.status is None:
-        phase = "Running" if one.pid else "Pending"
-        return Pod(
-            one.worker,
-            one.uid,
-            phase,  # type: ignore[arg-type]
-            ready=bool(one.pid),
-            deleting_since=one.deleting_since,
-            grace_seconds=one.grace_seconds,
-        )
-    code = process.exit_code(one.status)
-    return Pod(
+    alive = Pod(
         one.worker,
         one.uid,
-        "Succeeded" if code == 0 else "Failed",
-        exit_code=code,
-        reason="" if code == 0 else "Error",
-        message=process.ending(one.status) if code > 128 else "",
+        "Running" if one.pid else "Pending",
+        ready=bool(one.pid),
         deleting_since=one.deleting_since,
         grace_seconds=one.grace_seconds,
+        running_since=one.running_since,
+        spec_hash=one.spec_hash,
+    )
+    if one.refused:
+        return replace(alive, phase="Failed", ready=False, reason="StartError", message=one.refused)
+    if one.status is None:
+        return alive
+    code = process.exit_code(one.status)
+    return replace(
+        alive,
+        phase="Succeeded" if code == 0 else "Failed",
+        ready=False,
+        running_since=None,
+        exit_code=code,
+        reason="" if code == 0 else "Error",
+        message=one.message,
     )

@@ -2,7 +2,8 @@
 
 Observe, decide, write the status, give the order, carry out the actions, and wait for the next thing to
 happen: the same round and the same decide() as in a cluster, with a directory for the API server and
-processes for pods. Ctrl-C is spec.suspend, so that leaving and coming back is nothing special either.
+processes for pods. Ctrl-C is spec.suspend, so that leaving and coming back is nothing special either; so are
+SIGTERM, and SIGHUP when the terminal goes away.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
-from rowlock.api.v1alpha1 import TRAINER_CONTAINER, DistributedTrainingJob, JobSpec
-from rowlock.local.directory import JobDirectory, LocalError
-from rowlock.local.faults import Kill
+from rowlock.api.v1alpha1 import TRAINER_CONTAINER, JobSpec
+from rowlock.local.chart import History
+from rowlock.local.directory import JobDirectory
+from rowlock.local.errors import LocalError
+from rowlock.local.faults import Faults
 from rowlock.local.pods import LocalPods
 from rowlock.local.timeline import Timeline
+from rowlock.local.view import View
 from rowlock.protocol import (
     ENV_ADDRESS,
     ENV_CONFIG,
@@ -41,53 +43,40 @@ from rowlock_operator.core.model import (
     DeletePod,
     Event,
     Job,
-    Launcher,
     Observed,
     Refusal,
 )
+from rowlock_operator.core.shape import spec_hash
 from rowlock_operator.resources.worker_config import worker_config
 
 HOST = "127.0.0.1"
+#: The trainer's history, beside its checkpoints.
+METRICS_FILE = "metrics.jsonl"
 #: Seconds between two writes of a status in which only progress numbers moved.
 MINOR_WRITE_SECONDS = 1.0
-
-
-class View(Protocol):
-    """Where a run is shown."""
-
-    def event(self, event: Event) -> None:
-        """Show something that happened."""
-
-    def show(self, job: Job, launchers: tuple[Launcher, ...]) -> None:
-        """Show how things stand."""
+#: Seconds after which what this machine refused (a full disk, most likely) is tried again.
+RETRY_SECONDS = 2.0
 
 
 class LocalRunner:
     """Runs one job on this machine until it has finished or is told to leave.
 
     Args:
-        manifest: The job.
-        directory: Where it lives; locked by the caller.
-        pods: The processes, made before the event loop.
-        view: Where the run is shown.
-        kills: Faults to inject into the first pod of each worker named.
+        job: The job, as this run begins with it.
+        directory: Where it lives; locked and made by the caller.
+        pods: The processes, made before the event loop; closed when the run is over.
+        view: Where the run is shown; it must not raise.
+        faults: Faults to inject.
     """
 
-    def __init__(
-        self,
-        manifest: DistributedTrainingJob,
-        directory: JobDirectory,
-        pods: LocalPods,
-        view: View,
-        kills: Sequence[Kill] = (),
-    ) -> None:
-        self.timeline = Timeline()
-        self._manifest = manifest
+    def __init__(self, job: Job, directory: JobDirectory, pods: LocalPods, view: View, faults: Faults) -> None:
+        self._metrics = directory.checkpoints / METRICS_FILE
+        self.timeline = Timeline(self._last_logged)
+        self._job = job
         self._directory = directory
         self._pods = pods
         self._view = view
-        self._faults = {kill.worker: kill.fault for kill in kills}
-        self._checkpoints = directory.checkpoints(manifest)
+        self._faults = faults
         self._refusals: tuple[Refusal, ...] = ()
         self._told: set[str] = set()
         self._written = datetime.min.replace(tzinfo=UTC)
@@ -100,23 +89,34 @@ class LocalRunner:
             LocalError: This machine stands in the way.
         """
         self._wake = asyncio.Event()
-        job = self._directory.load(self._manifest)
-        token = self._directory.token()
+        job, token = self._job, self._directory.token()
 
         async def token_of(namespace: str, name: str) -> str | None:
             return token if (namespace, name) == (job.namespace, job.name) else None
 
         self._coordinator = Coordinator(token_of=token_of, on_change=lambda *_: self._wake.set())
-        self._port = await self._coordinator.start(HOST, 0)
+        self._heed_signals()
         self._pods.attach(self._wake.set)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupted)
         try:
+            self._port = await self._coordinator.start(HOST, 0)
+            self._listening_since = datetime.now(UTC)
             return await self._rounds(job)
         finally:
             self._pods.close()
             await self._coordinator.stop()
+
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # Under nohup the terminal may go away: that wish stands.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                loop.add_signal_handler(number, self._interrupted)
+
+    def _last_logged(self, generation: int) -> int:
+        try:
+            return max(History.read(self._metrics).of(generation).steps, default=0)
+        except (OSError, KeyError, TypeError):
+            return 0  # a history that cannot be read tells less, and stops nothing
 
     def _interrupted(self) -> None:
         self._interrupts += 1
@@ -134,15 +134,28 @@ class LocalRunner:
                 self._write(job)
                 return job
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), decision.requeue_after)
+                await asyncio.wait_for(self._wake.wait(), self._patience(decision))
+
+    def _patience(self, decision: Decision) -> float | None:
+        """Return after how many seconds to look again though nothing happened; None for never."""
+        if not self._refusals:
+            return decision.requeue_after
+        return min(RETRY_SECONDS, decision.requeue_after if decision.requeue_after is not None else RETRY_SECONDS)
 
     def _round(self, job: Job) -> tuple[Job, Decision]:
         """One round of the loop, in the order that decide() asks for."""
         launchers = self._coordinator.launchers(job.namespace, job.name)
         pods = self._pods.observed()
-        self.timeline.look(job.status.generation, pods, launchers)
-        claim = Claim("checkpoints", "Bound") if self._checkpoints.is_dir() else None
-        observed = Observed(pods, claim or self._named_claim(), True, True, launchers, self._refusals)
+        self.timeline.look(job.status.generation, pods, launchers, self._faults.struck(pods))
+        observed = Observed(
+            pods,
+            claim=self._claim(job),
+            service=True,
+            secret=True,
+            launchers=launchers,
+            listening_since=self._listening_since,
+            refusals=self._refusals,
+        )
         decision = decide(job, observed, datetime.now(UTC))
         changed, job = decision.status != job.status, replace(job, status=decision.status)
         if changed:
@@ -161,13 +174,12 @@ class LocalRunner:
         alive = any(not pod.terminal for pod in self._pods.observed())
         return job.status.phase == "Suspended" or (job.status.phase in ("Succeeded", "Failed") and not alive)
 
-    def _named_claim(self) -> Claim | None:
-        """A claim of one's own always exists on a laptop: it is a directory, made here."""
-        name = self._manifest.spec.checkpoint.storage.claim_name
-        if name is None:
-            return None
-        self._make_claim()
-        return Claim(name, "Bound")
+    def _claim(self, job: Job) -> Claim | None:
+        """Return the claim; one that the job names always exists on a laptop: it is a directory, made here."""
+        named = job.spec.checkpoint.storage.claim_name
+        if named is not None:
+            self._directory.make_claim()
+        return Claim(named or "checkpoints", "Bound") if self._directory.checkpoints.is_dir() else None
 
     def _carry_out(self, job: Job, actions: tuple[Action, ...]) -> None:
         self._refusals = ()
@@ -183,7 +195,7 @@ class LocalRunner:
     def _act(self, job: Job, action: Action) -> None:
         match action:
             case CreateClaim():
-                self._make_claim()
+                self._directory.make_claim()
                 self._wake.set()
             case CreateSecret():
                 self._directory.token()
@@ -194,9 +206,6 @@ class LocalRunner:
             case _:
                 return  # a laptop needs no service, and the job's directory stays
 
-    def _make_claim(self) -> None:
-        self._checkpoints.mkdir(parents=True, exist_ok=True)
-
     def _start(self, job: Job, worker: int) -> None:
         config = worker_config(
             job.spec,
@@ -204,7 +213,7 @@ class LocalRunner:
             name=job.name,
             uid=job.uid,
             worker=worker,
-            checkpoint_directory=str(self._checkpoints.resolve()),
+            checkpoint_directory=str(self._directory.checkpoints.resolve()),
         )
         uid = self._pods.new_uid()
         environ = {
@@ -214,10 +223,16 @@ class LocalRunner:
             ENV_TOKEN_FILE: str(self._directory.token_file.resolve()),
             ENV_POD_UID: uid,
             ENV_ADDRESS: HOST,
-            ENV_FAULT: self._faults.pop(worker, ""),
+            ENV_FAULT: self._faults.arm(worker, uid),
         }
-        log = self._directory.logs / f"worker-{worker}.log"
-        self._pods.start(worker, uid, environ, log, grace_seconds=int(config.grace_seconds))
+        self._pods.start(
+            worker,
+            uid,
+            environ,
+            self._directory.logs,
+            spec_hash=spec_hash(job.spec),
+            grace_seconds=int(config.grace_seconds),
+        )
 
     def _tell(self, event: Event) -> None:
         if event.key:

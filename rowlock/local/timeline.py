@@ -1,11 +1,21 @@
-"""What happened when: the record of a run that a table and a picture are made from."""
+"""What happened when: the record of a run that a table and a picture are made from.
+
+How far the crew was when it lost a worker is known exactly when a surviving rank says so as it ends, or when
+the loss was a kill asked for at a step: the step after it cannot be finished without the worker. Otherwise the
+newest step that was reported or logged is a lower bound, and is told as one.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from rowlock.protocol import ExitCode, RankExit
 from rowlock_operator.core.model import Launcher, Pod
+
+#: Exit codes above this are signals: such a rank did not speak for itself, and its step is the last one heard.
+_SIGNALLED = 128
 
 
 @dataclass
@@ -17,6 +27,8 @@ class Recovery:
     lost_at: float
     #: Last step known to be finished before it.
     step_reached: int
+    #: Whether `step_reached` is exact; else it is a lower bound.
+    exact: bool = False
     resumed_from: int = -1
     #: Unix time at which the first new step was finished.
     stepped_at: float | None = None
@@ -28,55 +40,100 @@ class Recovery:
 
     @property
     def steps_lost(self) -> int:
-        """Steps that had to be done again."""
-        return max(0, self.step_reached - self.resumed_from)
+        """Steps that had to be done again; at least so many where `exact` does not hold."""
+        return max(0, self.step_reached - self.resumed_from) if self.resumed_from >= 0 else 0
+
+    @property
+    def words(self) -> str:
+        """The steps lost as a person says them."""
+        return str(self.steps_lost) if self.exact else f"at least {self.steps_lost}"
+
+    def reached(self, step: int, *, exact: bool) -> None:
+        """Take in that the crew had finished `step` before the loss."""
+        self.step_reached = max(self.step_reached, step)
+        self.exact = self.exact or exact
 
 
 @dataclass
 class Timeline:
-    """Follows a run by what is observed of it."""
+    """Follows a run by what is observed of it.
 
+    Args:
+        logged: Returns the last step that the run's history holds of a generation, 0 for none.
+    """
+
+    logged: Callable[[int], int] = lambda _: 0
     recoveries: list[Recovery] = field(default_factory=list)
     _step: int = 0
     _lost: set[str] = field(default_factory=set)
 
-    def look(self, generation: int, pods: tuple[Pod, ...], launchers: tuple[Launcher, ...]) -> None:
-        """Take in one observation."""
-        self._see_losses(generation, pods, launchers)
+    def look(
+        self,
+        generation: int,
+        pods: tuple[Pod, ...],
+        launchers: tuple[Launcher, ...],
+        struck: Mapping[str, int] | None = None,
+    ) -> None:
+        """Take in one observation.
+
+        Args:
+            generation: The crew's current generation.
+            pods: Pods that exist.
+            launchers: What their launchers say.
+            struck: Kills that have struck since the last look: the step each struck after, by the pod's UID.
+        """
+        self._see_losses(generation, pods, launchers, struck or {})
         for launcher in launchers:
             report = launcher.report
             if report.progress is None:
                 continue
             open_one = self._open()
-            if open_one is None or report.generation <= open_one.generation:
-                if open_one is not None:
-                    open_one.step_reached = max(open_one.step_reached, report.progress.step)
+            if open_one is None:
                 self._step = max(self._step, report.progress.step)
+            elif report.generation <= open_one.generation:
+                open_one.reached(report.progress.step, exact=False)
             elif report.resumed_from >= 0 and report.progress.step > report.resumed_from:
+                open_one.reached(self.logged(open_one.generation), exact=False)
                 open_one.resumed_from = report.resumed_from
                 open_one.stepped_at = report.progress.time
                 self._step = report.progress.step
 
-    def _see_losses(self, generation: int, pods: tuple[Pod, ...], launchers: tuple[Launcher, ...]) -> None:
-        now = time.time()
-        ended = {pod.uid for pod in pods if pod.phase == "Failed" and pod.deleting_since is None}
-        ends = {
+    def _see_losses(
+        self,
+        generation: int,
+        pods: tuple[Pod, ...],
+        launchers: tuple[Launcher, ...],
+        struck: Mapping[str, int],
+    ) -> None:
+        ended = {
+            pod.uid
+            for pod in pods
+            if pod.phase == "Failed" and pod.deleting_since is None and pod.exit_code != ExitCode.SAVED
+        }
+        exits = {
             f"{launcher.pod_uid}/{launcher.report.generation}/{end.rank}": end
             for launcher in launchers
             for end in launcher.report.exits
+            if end.code != ExitCode.SAVED
         }
-        fresh = (ended | set(ends)) - self._lost
+        fresh = (ended | set(exits)) - self._lost
         self._lost |= fresh
         if not fresh:
             return
-        steps = [self._step, *(ends[name].step for name in fresh if name in ends)]
         current = self._open()
         if current is None:
-            self.recoveries.append(Recovery(generation, now, max(steps)))
-        else:
-            current.step_reached = max(current.step_reached, *steps)
+            current = Recovery(generation, time.time(), self._step)
+            self.recoveries.append(current)
+        for uid in fresh & set(struck):
+            current.reached(struck[uid], exact=True)
+        for name in fresh & set(exits):
+            current.reached(exits[name].step, exact=_speaks_for_itself(exits[name]))
 
     def _open(self) -> Recovery | None:
         if self.recoveries and self.recoveries[-1].stepped_at is None:
             return self.recoveries[-1]
         return None
+
+
+def _speaks_for_itself(end: RankExit) -> bool:
+    return end.step >= 0 and end.code < _SIGNALLED

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +17,10 @@ from rich.text import Text
 from rowlock.api.v1alpha1 import JobStatus
 from rowlock_operator.core.model import Event, Job, Launcher
 
+log = logging.getLogger(__name__)
+
+#: Widest a table or a bar gets, in columns: what every terminal has.
+COLUMNS = 80
 #: Seconds between two plain lines in which only the numbers moved.
 LINE_SECONDS = 5.0
 _STYLES = {"Running": "green", "Succeeded": "bold green", "Failed": "bold red", "Recovering": "yellow"}
@@ -37,6 +44,49 @@ def size(count: int) -> str:
             break
         value, unit = value / 1024, bigger
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+class View(Protocol):
+    """Where a run is shown."""
+
+    def event(self, event: Event) -> None:
+        """Show something that happened."""
+
+    def show(self, job: Job, launchers: tuple[Launcher, ...]) -> None:
+        """Show how things stand."""
+
+    def close(self) -> None:
+        """End the view."""
+
+
+class SteadyView:
+    """Shows through another view for as long as that can show: training is not ended by how it is looked at."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._broken = False
+
+    def event(self, event: Event) -> None:
+        """Show something that happened."""
+        self._try(lambda: self._view.event(event))
+
+    def show(self, job: Job, launchers: tuple[Launcher, ...]) -> None:
+        """Show how things stand."""
+        self._try(lambda: self._view.show(job, launchers))
+
+    def close(self) -> None:
+        """End the view."""
+        self._broken = False
+        self._try(self._view.close)
+
+    def _try(self, act: Callable[[], None]) -> None:
+        if self._broken:
+            return
+        try:
+            act()
+        except Exception:
+            self._broken = True
+            log.exception("the view broke; training goes on without it")
 
 
 class LineView:
@@ -68,7 +118,6 @@ class LiveView:
     """A table that stays in place, with events scrolling above it."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
         self._lines = LineView(console)
         self._live = Live(console=console, refresh_per_second=8, transient=True)
         self._live.start()
@@ -79,11 +128,16 @@ class LiveView:
 
     def show(self, job: Job, launchers: tuple[Launcher, ...]) -> None:
         """Draw the table anew."""
-        self._live.update(Group(_head(job), _bar(job.status), _workers(job.status, launchers)))
+        self._live.update(frame(job, launchers))
 
     def close(self) -> None:
         """Take the table away."""
         self._live.stop()
+
+
+def frame(job: Job, launchers: tuple[Launcher, ...]) -> Group:
+    """Return how things stand, for `COLUMNS` columns or fewer: a line is cut rather than broken."""
+    return Group(*_head(job), _bar(job.status), _workers(job.status, launchers))
 
 
 def _stamp() -> Text:
@@ -107,45 +161,57 @@ def _one_line(job: Job) -> str:
     return ", ".join(parts)
 
 
-def _head(job: Job) -> Table:
-    status, progress = job.status, job.status.progress
-    table = Table.grid(padding=(0, 2))
-    table.add_row(
-        Text(job.name, style="bold"),
-        Text(status.phase, style=_STYLES.get(status.phase, "cyan")),
-        f"generation {status.generation}",
-        f"restarts {status.restarts} ({status.failures.count} failures, {status.preemptions.count} preemptions)",
-    )
-    if progress is not None:
-        checkpoint = status.last_checkpoint
-        kept = f"checkpoint at {checkpoint.step} ({size(checkpoint.size_bytes)})" if checkpoint else "no checkpoint yet"
-        table.add_row(
-            f"step {progress.step}/{progress.total_steps}",
-            f"loss {progress.loss}",
-            f"{progress.samples_per_second} samples/s",
-            f"{duration(progress.seconds_left)} left, {kept}",
+def _head(job: Job) -> list[Text]:
+    """Return what is true of the whole job: three lines."""
+    status, progress, checkpoint = job.status, job.status.progress, job.status.last_checkpoint
+    lines = [
+        Text.assemble(
+            (job.name, "bold"),
+            "  ",
+            (status.phase, _STYLES.get(status.phase, "cyan")),
+            f"  generation {status.generation}",
         )
-    return table
+    ]
+    if status.phase == "Pending" and job.spec.trainer is not None and progress is None:
+        lines.append(Text("importing torch, once for all workers; this takes seconds"))
+    if progress is not None:
+        lines.append(
+            Text(
+                f"step {progress.step}/{progress.total_steps}  loss {progress.loss}  "
+                f"{progress.samples_per_second} samples/s  {duration(progress.seconds_left)} left"
+            )
+        )
+    kept = f"checkpoint at {checkpoint.step} ({size(checkpoint.size_bytes)})" if checkpoint else "no checkpoint yet"
+    counts = f"{status.failures.count} failures, {status.preemptions.count} preemptions"
+    lines.append(Text(f"{kept}  {counts}", style="dim"))
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return lines
 
 
-def _bar(status: JobStatus) -> ProgressBar:
+def _bar(status: JobStatus) -> Table:
     progress = status.progress
     total, done = (progress.total_steps, progress.step) if progress is not None else (1, 0)
-    return ProgressBar(total=max(total, 1), completed=done, width=72)
+    # In a table, which a narrow terminal narrows; a bar alone keeps its width.
+    table = Table.grid()
+    table.add_column(max_width=COLUMNS)
+    table.add_row(ProgressBar(total=max(total, 1), completed=done))
+    return table
 
 
 def _workers(status: JobStatus, launchers: tuple[Launcher, ...]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("worker", "place", "generation", "ranks", "last words"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=True, overflow="ellipsis")
+    found = {one.pod_uid: one for one in launchers}
     for member in status.workers.members:
-        launcher = next((one for one in launchers if one.pod_uid == member.pod_uid), None)
+        launcher = found.get(member.pod_uid)
         report = launcher.report if launcher is not None and launcher.connected else None
         table.add_row(
-            str(member.index),
+            Text(str(member.index)),
             Text(member.phase, style="red" if member.phase == "Lost" else ""),
-            str(report.generation) if report is not None else "-",
-            report.phase if report is not None else "-",
-            report.exits[0].reason[:80] if report is not None and report.exits else "",
+            Text(str(report.generation) if report is not None else "-"),
+            Text(report.phase if report is not None else "-"),
+            Text(report.exits[0].reason if report is not None and report.exits else ""),
         )
     return table

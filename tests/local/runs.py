@@ -114,9 +114,14 @@ def finish(path: Path, *options: str) -> tuple[int, str]:
         return code, run.output
 
 
+def place(path: Path) -> Path:
+    """Where the job lives."""
+    return path.parent / "state" / "default" / "crew"
+
+
 def status(path: Path) -> dict[str, Any]:
     """The status of the job, as the run left it."""
-    stored: dict[str, Any] = json.loads((path.parent / "state" / "crew" / "job.json").read_text())["status"]
+    stored: dict[str, Any] = json.loads((place(path) / "job.json").read_text())["status"]
     return stored
 
 
@@ -124,7 +129,7 @@ def wait_for_status(run: Run, path: Path, holds: Callable[[dict[str, Any]], bool
     """Wait until the job's status, as written to disk, is as wanted; fail when the run ends before."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
-        if (path.parent / "state" / "crew" / "job.json").exists() and holds(status(path)):
+        if (place(path) / "job.json").exists() and holds(status(path)):
             return
         assert run.process.poll() is None, f"the run ended too early:\n{run.output}"
         time.sleep(0.05)  # nothing tells of a file's change but looking
@@ -132,4 +137,4 @@ def wait_for_status(run: Run, path: Path, holds: Callable[[dict[str, Any]], bool
 
 
 def logs(path: Path, worker: int) -> str:
-    return (path.parent / "state" / "crew" / "logs" / f"worker-{worker}.log").read_text()
+    return (place(path) / "logs" / f"worker-{worker}.log").read_text()

@@ -76,7 +76,7 @@ def test_a_finished_job_is_not_run_over_unless_asked_and_then_kept(tmp_path: Pat
     code, output = finish(path, "--fresh")
     assert code == 0
     assert "the last run was moved to" in output
-    assert (tmp_path / "state" / "crew.1" / "job.json").exists()
+    assert (tmp_path / "state" / "default" / "crew.1" / "job.json").exists()
 
 
 def test_a_second_run_beside_the_first_is_refused(tmp_path: Path) -> None:

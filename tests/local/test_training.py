@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rowlock_trainer.checkpoint import list_checkpoints, weights_digest
-from tests.local.runs import finish, manifest, start, status, trainer, wait_for_status
+from tests.local.runs import finish, manifest, place, start, status, trainer, wait_for_status
 
 STEPS = 160
 
@@ -17,7 +17,7 @@ def job(directory: Path) -> Path:
 
 
 def digest(path: Path) -> str:
-    checkpoints = path.parent / "state" / "crew" / "checkpoints"
+    checkpoints = place(path) / "checkpoints"
     newest = max(list_checkpoints(checkpoints), key=lambda note: note.step)
     assert newest.step == STEPS
     return weights_digest(checkpoints, newest.name)
@@ -49,7 +49,7 @@ def test_leaving_with_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path, 
         run.wait_for("Running, workers 2/2")
         run.interrupt()
         assert run.end() == 130, run.output
-    assert "is saved at step" in run.output
+    assert "its last checkpoint is that of step" in run.output
     assert f"go on with: rowlock run {path}" in run.output
     left = status(path)
     assert left["phase"] == "Suspended"
@@ -70,7 +70,7 @@ def test_a_flipped_byte_in_the_newest_checkpoint_is_noticed_and_costs_no_bit(tmp
         run.interrupt()
         assert run.end() == 130, run.output
     newest = status(path)["lastCheckpoint"]["name"]
-    data = max((path.parent / "state/crew/checkpoints" / newest).glob("*.bin"), key=lambda file: file.stat().st_size)
+    data = max((place(path) / "checkpoints" / newest).glob("*.bin"), key=lambda file: file.stat().st_size)
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1
     data.write_bytes(content)

@@ -42,7 +42,7 @@ def test_a_suspended_manifest_says_there_is_nothing_to_run(tmp_path: Path) -> No
 
 def test_a_state_that_cannot_be_read_is_told_and_kept(tmp_path: Path) -> None:
     path = manifest(tmp_path, trainer=trainer(10))
-    state = tmp_path / "state" / "crew"
+    state = tmp_path / "state" / "default" / "crew"
     state.mkdir(parents=True)
     (state / "job.json").write_text("{ half")
     code, output = finish(path)
