@@ -7,6 +7,11 @@ Every message carries *the whole state of its sender*, never a change of it. A l
 message is then harmless: the next one says everything again. That is what lets the coordinator be killed
 at any moment and rebuild the crew from what the launchers say when they come back.
 
+What a launcher says ends up in the resource's status, where a number out of range (a year 60,000, a step of
+minus nine) could not be written and would hold the whole job up. So each type states what its numbers may be
+and refuses all else, by field and value, where it is made: on the way in that becomes a `ProtocolError` and
+costs the sender its session, nobody else anything.
+
 The wire is one WebSocket a launcher: ``GET /v1alpha1/jobs/{namespace}/{name}/workers/{worker}`` with
 ``Authorization: Bearer <job token>``. The launcher's first message is a `Hello`, every later one a
 `Report`; the coordinator sends `Order`s.
@@ -15,6 +20,7 @@ The wire is one WebSocket a launcher: ``GET /v1alpha1/jobs/{namespace}/{name}/wo
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, TypeVar
@@ -30,6 +36,15 @@ LEASE_SECONDS = 15.0
 HEARTBEAT_SECONDS = 3.0
 #: Characters of a traceback that travel and end up in status.
 TRACEBACK_CHARS = 2000
+#: Characters of a reason, which is one line of a status, that travel.
+REASON_CHARS = 500
+#: Characters of a notice's message that travel; an Event holds 1024 bytes.
+NOTICE_CHARS = 1000
+#: Largest count on the wire: the largest whole number that every reader of JSON holds exactly (RFC 8259, 6).
+MAX_COUNT = 2**53
+#: Unix time of the end of the year 9999, in seconds: later moments have no RFC 3339 timestamp.
+MAX_TIME = 253_402_300_799
+_MAX_EXIT_CODE = 255
 
 
 class ExitCode(IntEnum):
@@ -53,9 +68,25 @@ class ExitCode(IntEnum):
 FINAL_EXIT_CODES = frozenset({ExitCode.CONFIG, ExitCode.NOT_EXECUTABLE, ExitCode.NOT_FOUND})
 
 
+def check_count(name: str, value: int, least: int, most: int = MAX_COUNT) -> None:
+    """Raise ValueError unless `value` is in [least, most]."""
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value}, must be from {least} to {most}")
+
+
+def _time(name: str, value: float) -> None:
+    """Raise ValueError unless `value` is a Unix time that a timestamp can be made of."""
+    if not 0 <= value <= MAX_TIME:
+        raise ValueError(f"{name} is {value}, must be seconds since 1970, before the year 10000")
+
+
 @dataclass(frozen=True)
 class Progress:
-    """How far the crew is; rank 0's view is the job's."""
+    """How far the crew is; rank 0's view is the job's. Loss, throughput and time left may be no number.
+
+    Raises:
+        ValueError: A count, the epoch or the time is out of range.
+    """
 
     step: int
     total_steps: int
@@ -69,10 +100,17 @@ class Progress:
     #: Newest result on the held-out data, by metric name (``loss``, ``accuracy``).
     evaluation: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_count("step", self.step, -1)
+        check_count("total_steps", self.total_steps, 0)
+        if not 0 <= self.epoch < math.inf:
+            raise ValueError(f"epoch is {self.epoch}, must be a finite number of at least 0")
+        _time("time", self.time)
+
 
 @dataclass(frozen=True)
 class CheckpointNote:
-    """One verified checkpoint on the job's volume."""
+    """One verified checkpoint on the job's volume. Raises ValueError when a number is out of range."""
 
     step: int
     generation: int
@@ -82,10 +120,16 @@ class CheckpointNote:
     #: Directory name under the checkpoint root.
     name: str
 
+    def __post_init__(self) -> None:
+        check_count("step", self.step, -1)
+        check_count("generation", self.generation, 0)
+        check_count("size_bytes", self.size_bytes, 0)
+        _time("time", self.time)
+
 
 @dataclass(frozen=True)
 class RankExit:
-    """One rank process that ended other than by finishing."""
+    """One rank process that ended other than by finishing. Raises ValueError when a number is out of range."""
 
     rank: int
     #: Exit code; ``128 + signal`` when a signal ended it.
@@ -99,6 +143,12 @@ class RankExit:
     #: Last lines of the traceback, at most `TRACEBACK_CHARS`.
     traceback: str = ""
 
+    def __post_init__(self) -> None:
+        check_count("rank", self.rank, 0)
+        check_count("code", self.code, 0, _MAX_EXIT_CODE)
+        check_count("step", self.step, -1)
+        _time("time", self.time)
+
 
 @dataclass(frozen=True)
 class Notice:
@@ -106,6 +156,7 @@ class Notice:
 
     id: str
     kind: Literal["CheckpointRejected", "CheckpointFailed", "Resumed", "Warning"]
+    #: At most `NOTICE_CHARS`; a sender shortens what is longer.
     message: str
 
 
@@ -115,7 +166,7 @@ OrderPhase = Literal["hold", "run", "save", "leave"]
 
 @dataclass(frozen=True)
 class Hello:
-    """First message of a launcher."""
+    """First message of a launcher. Raises ValueError when `worker` is out of range."""
 
     protocol: int
     worker: int
@@ -124,10 +175,13 @@ class Hello:
     #: Host name or address under which the other workers reach this one.
     address: str
 
+    def __post_init__(self) -> None:
+        check_count("worker", self.worker, 0)
+
 
 @dataclass(frozen=True)
 class Report:
-    """The whole state of one launcher."""
+    """The whole state of one launcher. Raises ValueError when a number is out of range."""
 
     #: Generation its ranks belong to; 0 before the first.
     generation: int = 0
@@ -138,12 +192,17 @@ class Report:
     store: str = ""
     exits: tuple[RankExit, ...] = ()
     progress: Progress | None = None
+    #: Checkpoint a crew would go on from now. It may go back in step: after a newer one was found to be bad.
     checkpoint: CheckpointNote | None = None
     #: Step this generation went on from; -1 before that is known, 0 for a fresh start.
     resumed_from: int = -1
     notices: tuple[Notice, ...] = ()
     #: SIGTERM came to this launcher: its ranks are saving, it will go.
     leaving: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("generation", self.generation, 0)
+        check_count("resumed_from", self.resumed_from, -1)
 
 
 @dataclass(frozen=True)
@@ -166,6 +225,9 @@ class Order:
     members: tuple[str, ...] = ()
     #: Why, in words, for the logs.
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        check_count("generation", self.generation, 0)
 
 
 @dataclass(frozen=True)
@@ -273,17 +335,27 @@ class ProtocolError(ValueError):
     """A message that does not fit its type. The sender is at fault or of another version."""
 
 
-def _strict_number(value: object, kind: type) -> object:
-    """Refuse what JSON would let through: a string for a number, true for 1."""
+def _strict_int(value: object, _: type) -> int:
+    """Refuse what JSON would let through: text for a number, true for 1, 1.9 for 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected a whole number, got {value!r}")
+    return value
+
+
+def _strict_float(value: object, _: type) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"expected a number, got {value!r}")
-    return kind(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"expected a number, got a whole one of {len(str(value))} digits") from None
 
 
 def _strict_str(value: object, _: type) -> str:
+    """Return text that can be written as UTF-8: JSON lets half a surrogate pair through, nothing else does."""
     if not isinstance(value, str):
         raise TypeError(f"expected text, got {value!r}")
-    return value
+    return value.encode("utf-8", "replace").decode()
 
 
 def _strict_bool(value: object, _: type) -> bool:
@@ -292,8 +364,8 @@ def _strict_bool(value: object, _: type) -> bool:
     return value
 
 
-_converter.register_structure_hook(int, _strict_number)
-_converter.register_structure_hook(float, _strict_number)
+_converter.register_structure_hook(int, _strict_int)
+_converter.register_structure_hook(float, _strict_float)
 _converter.register_structure_hook(str, _strict_str)
 _converter.register_structure_hook(bool, _strict_bool)
 
@@ -307,15 +379,33 @@ def decode(text: str | bytes, kind: type[T]) -> T:
     """Return the message of type `kind` that `text` holds.
 
     Unknown fields are ignored, so that a newer peer can say more. Raises `ProtocolError` when a field is
-    missing or of the wrong type, naming it.
+    missing, of the wrong type or out of range, naming it.
     """
     if len(text) > MAX_MESSAGE_BYTES:
         raise ProtocolError(f"{kind.__name__}: {len(text)} bytes, more than {MAX_MESSAGE_BYTES}")
     try:
         fields = json.loads(text)
-        if not isinstance(fields, dict):
-            raise TypeError(f"expected an object, got {type(fields).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"{kind.__name__}: is not readable as JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ProtocolError(f"{kind.__name__}: expected an object, got {type(fields).__name__}")
+    try:
         return _converter.structure(fields, kind)
-    except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
-        detail = "; ".join(cattrs.transform_error(error)) if isinstance(error, Exception) else str(error)
-        raise ProtocolError(f"{kind.__name__}: {detail}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, cattrs.BaseValidationError) as error:
+        raise ProtocolError(f"{kind.__name__}: {_words(error)}") from error
+
+
+def _words(error: BaseException) -> str:
+    detail = "; ".join(cattrs.transform_error(error, "$", _one_in_words))
+    return detail if len(detail) <= NOTICE_CHARS else f"{detail[:NOTICE_CHARS]}..."
+
+
+def _one_in_words(error: BaseException, kind: type | None) -> str:
+    """Let our own errors speak for themselves; the library would only name the type it expected."""
+    told = isinstance(error, (ValueError, TypeError)) and bool(str(error))
+    return str(error) if told else cattrs.v.format_exception(error, kind)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return `text` in at most `most` characters, its end cut where it is longer, and the cut shown."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -13,7 +13,18 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from rowlock.protocol import CheckpointNote, Notice, Progress, RankExit, WorkerConfig, decode, encode
+from rowlock.protocol import (
+    NOTICE_CHARS,
+    CheckpointNote,
+    Notice,
+    Progress,
+    RankExit,
+    WorkerConfig,
+    check_count,
+    decode,
+    encode,
+    shortened,
+)
 
 #: Least time between two messages that only move the step or the progress, in seconds.
 PROGRESS_INTERVAL = 0.1
@@ -42,7 +53,11 @@ class RankSetup:
 
 @dataclass(frozen=True)
 class RankState:
-    """The whole state of one rank. It is ``ready`` once it has nothing left to do but wait for the store."""
+    """The whole state of one rank. It is ``ready`` once it has nothing left to do but wait for the store.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
 
     generation: int
     rank: int
@@ -57,6 +72,12 @@ class RankState:
     notices: tuple[Notice, ...] = ()
     #: Why it is about to end, when that is not by finishing.
     failure: RankExit | None = None
+
+    def __post_init__(self) -> None:
+        check_count("generation", self.generation, 0)
+        check_count("rank", self.rank, 0)
+        check_count("step", self.step, -1)
+        check_count("resumed_from", self.resumed_from, -1)
 
 
 @dataclass(frozen=True)
@@ -104,8 +125,9 @@ class RankChannel:
                 self._send()
 
     def notice(self, notice: Notice) -> None:
-        """Add something that a person should see."""
-        self.update(notices=(*self._state.notices, notice)[-NOTICES_KEPT:])
+        """Add something that a person should see; a message that is too long to travel is cut."""
+        short = replace(notice, message=shortened(notice.message, NOTICE_CHARS))
+        self.update(notices=(*self._state.notices, short)[-NOTICES_KEPT:])
 
     def wait_for_store(self) -> str:
         """Block until the launcher names the store; return ``host:port``, or "" when told to save and end."""

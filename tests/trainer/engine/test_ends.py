@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rowlock.protocol import CheckpointConfig, ExitCode, ModelConfig, OptimizerConfig, RankExit, TrainerConfig
+from rowlock_trainer.checkpoint import list_checkpoints
 from tests.trainer.engine.crew import Crew, WarmParent, trainer
 
 ENDLESS = trainer(steps=10_000_000)
@@ -113,14 +114,18 @@ def test_a_checkpoint_of_another_run_is_a_configuration_error(
     assert words in failure.reason
 
 
-def test_training_that_diverges_fails_in_words_and_saves_nothing(parent: WarmParent, tmp_path: Path) -> None:
+def test_training_that_diverges_is_not_tried_again_and_saves_nothing(parent: WarmParent, tmp_path: Path) -> None:
     wild = trainer(optimizer=OptimizerConfig("sgd", 1e30), schedule=trainer().schedule)
     with Crew(parent, tmp_path, wild, 2, checkpoint=CheckpointConfig(str(tmp_path / "c"), every_steps=1)) as crew:
         codes = crew.exits()
     # Both see the same loss and the same weights; who tells first may be heard by the other as a lost peer.
-    assert ExitCode.FAILED in codes
-    told = [failure for failure in failures(crew) if failure.code == ExitCode.FAILED]
-    assert all("learningRate" in failure.reason and failure.traceback == "" for failure in told)
+    assert ExitCode.CONFIG in codes
+    assert set(codes) <= {ExitCode.CONFIG, ExitCode.PEER_LOST}
+    told = [failure for failure in failures(crew) if failure.code == ExitCode.CONFIG]
+    for way_out in ("Another try would diverge the same way", "learningRate", "gradientClipNorm"):
+        assert all(way_out in failure.reason for failure in told)
+    assert all(failure.traceback == "" for failure in told)
+    assert list_checkpoints(tmp_path / "c") == []
 
 
 @pytest.mark.parametrize("every_steps", [0, 2000], ids=["at the end", "at a step that is also the last"])

@@ -68,7 +68,7 @@ GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] 
         (CheckpointError("does not fit", configuration=True), ExitCode.CONFIG),
         (CheckpointError("full", storage_full=True), ExitCode.STORAGE),
         (CheckpointError("input/output error"), ExitCode.STORAGE),
-        (DivergedError("loss is nan"), ExitCode.FAILED),
+        (DivergedError("the loss is nan at step 3"), ExitCode.CONFIG),
         (OrphanedError("launcher gone"), ExitCode.FAILED),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ExitCode.FAILED),
         (KeyError("step"), ExitCode.FAILED),

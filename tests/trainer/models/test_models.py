@@ -65,16 +65,29 @@ def test_an_untrained_language_model_knows_nothing() -> None:
     assert loss.item() == pytest.approx(math.log(256), abs=0.1)
 
 
-def test_dropout_draws_from_the_generator_in_training_only() -> None:
-    model = gpt(dropout=0.5)
-    text = torch.randint(256, (2, 16))
+@pytest.mark.parametrize(
+    ("model", "batch"),
+    [
+        (Mlp(64, (32,), 10, dropout=0.5), torch.rand(8, 1, 8, 8)),
+        (Cnn(8, (8, 16), 10, dropout=0.5), torch.rand(8, 1, 8, 8)),
+        (gpt(dropout=0.5), torch.randint(256, (2, 16))),
+    ],
+    ids=["mlp", "cnn", "gpt"],
+)
+def test_dropout_draws_from_the_generator_in_training_only(model: nn.Module, batch: torch.Tensor) -> None:
     torch.manual_seed(1)
-    first = model(text)
-    assert not torch.equal(model(text), first)
+    first = model(batch)
+    assert not torch.equal(model(batch), first)
     torch.manual_seed(1)
-    assert torch.equal(model(text), first)
+    assert torch.equal(model(batch), first)
     model.eval()
-    assert torch.equal(model(text), model(text))
+    assert torch.equal(model(batch), model(batch))
+
+
+def test_dropout_of_a_perceptron_follows_each_hidden_layer_and_moves_no_name() -> None:
+    model = Mlp(64, (32, 16), 10, dropout=0.25)
+    assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.25, 0.25]
+    assert model.state_dict().keys() == {f"layers.{layer}.{kind}" for layer in (1, 3, 5) for kind in ("weight", "bias")}
 
 
 def test_heads_that_do_not_divide_the_width_are_refused_by_name() -> None:

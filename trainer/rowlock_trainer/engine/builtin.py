@@ -57,9 +57,10 @@ class Digits:
 
     def build_model(self) -> nn.Module:
         """Return a new classifier."""
-        if self._model.name == "mlp":
-            return Mlp(digits.PIXELS, self._model.hidden, digits.CLASSES)
-        return Cnn(digits.SIDE, self._model.channels, digits.CLASSES)
+        model = self._model
+        if model.name == "mlp":
+            return Mlp(digits.PIXELS, model.hidden, digits.CLASSES, model.dropout)
+        return Cnn(digits.SIDE, model.channels, digits.CLASSES, model.dropout)
 
     def train_batch(self, ids: Ids) -> Batch:
         """Return images, float32 [n, 1, 8, 8], and classes, int64 [n]."""

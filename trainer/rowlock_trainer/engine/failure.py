@@ -11,14 +11,12 @@ import traceback
 
 import torch.distributed as dist
 
-from rowlock.protocol import TRACEBACK_CHARS, ExitCode, RankExit
+from rowlock.protocol import REASON_CHARS, TRACEBACK_CHARS, ExitCode, RankExit, shortened
 from rowlock_trainer.checkpoint.errors import CheckpointError, PeerLostError
 from rowlock_trainer.data.errors import DataError
 
 #: What Gloo's and NCCL's errors contain; Gloo's come as bare RuntimeErrors that name its source file.
 _COLLECTIVE_SIGNS = ("gloo/", "Gloo", "NCCL", "ProcessGroup", "Connection closed by peer", "Connection reset by peer")
-#: Longest reason, in characters: one line of a status.
-_REASON_CHARS = 500
 
 
 class ConfigError(Exception):
@@ -26,7 +24,18 @@ class ConfigError(Exception):
 
 
 class DivergedError(Exception):
-    """Training went off to infinity or to no number at all; going on would train nothing."""
+    """Training went off to infinity or to no number at all; going on would train nothing.
+
+    Nor would another try: a run repeats bit by bit from its checkpoint and diverges at the same step. So this
+    is a fault of the job as it is written.
+    """
+
+    def __init__(self, what: str) -> None:
+        """`what` says what is no number any more, and after which step."""
+        super().__init__(
+            f"training diverged: {what}. Another try would diverge the same way: lower the optimizer's "
+            "learningRate, lengthen schedule.warmupSteps or set trainer.gradientClipNorm, and submit the job anew"
+        )
 
 
 class OrphanedError(Exception):
@@ -49,7 +58,7 @@ def explain(error: BaseException, *, rank: int, step: int) -> RankExit:
 
 def exit_code(error: BaseException) -> ExitCode:
     """Return the exit code that says whose fault `error` is."""
-    if isinstance(error, (ConfigError, DataError)):
+    if isinstance(error, (ConfigError, DataError, DivergedError)):
         return ExitCode.CONFIG
     if isinstance(error, CheckpointError):
         return ExitCode.CONFIG if error.configuration else ExitCode.STORAGE
@@ -69,6 +78,6 @@ def _reason(error: BaseException, code: ExitCode) -> str:
     words = " ".join(str(error).split()) or "no message"
     if code is ExitCode.PEER_LOST and not isinstance(error, PeerLostError):
         words = f"a peer went away in the middle of a collective: {words}"
-    elif code is ExitCode.FAILED and not isinstance(error, (DivergedError, OrphanedError)):
+    elif code is ExitCode.FAILED and not isinstance(error, OrphanedError):
         words = f"{type(error).__name__}: {words}"
-    return words[:_REASON_CHARS]
+    return shortened(words, REASON_CHARS)

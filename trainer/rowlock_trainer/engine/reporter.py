@@ -105,10 +105,7 @@ class Reporter:
                 samples_per_second=self._pace.samples_per_second(samples),
             )
         if not math.isfinite(self._loss):
-            raise DivergedError(
-                f"the loss is {self._loss} at step {step}: training diverged; "
-                "lower the optimizer's learningRate or set trainer.gradientClipNorm"
-            )
+            raise DivergedError(f"the loss is {self._loss} at step {step}")
 
     def evaluated(self, step: int, samples: int, metrics: dict[str, float]) -> None:
         """Tell the newest result on the held-out data."""

@@ -81,10 +81,7 @@ class Saving:
             PeerLostError: A peer is gone.
         """
         if not self._learner.finite():
-            raise DivergedError(
-                f"a weight is infinite or not a number after step {position.step}, so it is not saved: "
-                "lower the optimizer's learningRate or set trainer.gradientClipNorm"
-            )
+            raise DivergedError(f"a weight is infinite or not a number after step {position.step}, so it is not saved")
         self._saved_at = time.monotonic()
         self._saved_step = position.step
         extra = facts(

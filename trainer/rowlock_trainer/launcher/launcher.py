@@ -123,7 +123,8 @@ class Launcher:
     def _told(self, fact: FromZygote) -> None:
         if fact.kind == "cold":
             number = self._settings.config.worker * self._settings.config.processes_per_worker
-            self._own_exits = (RankExit(number, fact.code, -1, fact.reason, time.time(), fact.traceback),)
+            cold = RankExit(number, fact.code, -1, fact.reason, time.time(), fact.traceback)
+            self._own_exits = (fold.in_short(cold),)
             self._finish(End(fact.code, fact.reason, fact.traceback))
         elif self._ranks is not None:
             self._ranks.told(fact)

@@ -18,18 +18,19 @@ _GROUPS = 8
 
 
 class Cnn(nn.Module):
-    """Blocks of convolution, GroupNorm, ReLU and 2 x 2 pooling, then one linear layer.
+    """Blocks of convolution, GroupNorm, ReLU and 2 x 2 pooling, then dropout and one linear layer.
 
     Args:
         side: Height and width of an image, in pixels; halved by each block.
         channels: Channels of each block.
         classes: Classes to tell apart.
+        dropout: Share of features dropped in training, before the classifier.
 
     Raises:
         ValueError: More blocks than the image can be halved.
     """
 
-    def __init__(self, side: int, channels: tuple[int, ...], classes: int) -> None:
+    def __init__(self, side: int, channels: tuple[int, ...], classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         left = side >> len(channels)
         if left < 1:
@@ -39,11 +40,12 @@ class Cnn(nn.Module):
             )
         blocks = [_block(before, after) for before, after in pairwise((1, *channels))]
         self.blocks = nn.Sequential(*blocks)
+        self.drop = nn.Dropout(dropout)
         self.classify = nn.Linear((1, *channels)[-1] * left * left, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits [n, classes] of images [n, 1, side, side]."""
-        logits: torch.Tensor = self.classify(self.blocks(images).flatten(1))
+        logits: torch.Tensor = self.classify(self.drop(self.blocks(images).flatten(1)))
         return logits
 
 
