@@ -220,6 +220,11 @@ class Actions:
 
     async def _delete_pod(self, job: Job, action: DeletePod) -> None:
         name = pod_name(job.name, action.worker)
+
+        def held() -> Json | None:
+            body = self._cluster.pods.get(job.namespace, name)
+            return body if body is not None and body["metadata"]["uid"] == action.uid else None
+
         try:
             answer = await self._client.delete(
                 PODS, job.namespace, name, uid=action.uid, grace_seconds=action.grace_seconds
@@ -228,11 +233,11 @@ class Actions:
             if error.status not in (404, 409):
                 raise
             # Gone, or another pod of that name by now: either way this one is no more.
-            held = self._cluster.pods.get(job.namespace, name)
-            if held is not None and held["metadata"]["uid"] == action.uid:
-                self._cluster.pods.remove_for_good(held)
+            if (pod := held()) is not None:
+                self._cluster.pods.remove_for_good(pod)
             return
-        if answer.get("kind") == "Pod" and answer["metadata"]["uid"] == action.uid:
+        # Where the watch was faster the pod is gone already, and the answer is old news.
+        if answer.get("kind") == "Pod" and held() is not None:
             self._cluster.pods.put(answer)
 
     async def _delete_job(self, job: Job) -> None:

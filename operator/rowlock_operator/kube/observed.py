@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rowlock_operator.kube.versions import newer_or_same, older
+from rowlock_operator.kube.versions import older
 from rowlock_operator.resources.names import LABEL_JOB
 
 Json = dict[str, Any]
@@ -133,7 +133,8 @@ class Collection:
         if uid not in self._buried:
             return False
         gone_at = self._buried[uid]
-        if gone_at is None or not newer_or_same(version_of(body), gone_at):
+        # The answer to a deletion carries the very version of the deletion: only what is newer is there.
+        if gone_at is None or not older(gone_at, version_of(body)):
             return True
         del self._buried[uid]
         return False

@@ -10,11 +10,6 @@ precondition on every status write keeps counting right.
 from __future__ import annotations
 
 
-def newer_or_same(one: str, other: str) -> bool:
-    """Return whether resource version `one` is known to be `other` or newer."""
-    return one.isdecimal() and other.isdecimal() and int(one) >= int(other)
-
-
 def older(one: str, other: str) -> bool:
     """Return whether resource version `one` is known to be older than `other`."""
     if not (one.isdecimal() and other.isdecimal()):

@@ -52,6 +52,8 @@ def test_what_was_seen_deleted_does_not_come_back_by_older_news() -> None:
     pods.put(pod("a", 10))
     assert pods.remove(pod("a", 12))
     assert not pods.put(pod("a", 11))
+    # The answer to the request that deleted it, overtaken by the watch.
+    assert not pods.put(pod("a", 12))
     assert held(pods) == []
 
 
