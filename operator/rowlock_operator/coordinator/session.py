@@ -121,5 +121,3 @@ def _read(text: str, kind: type[T]) -> T:
         return decode(text, kind)
     except ProtocolError as error:
         raise RefusedError(WSCloseCode.INVALID_TEXT, str(error)) from error
-    except RecursionError as error:
-        raise RefusedError(WSCloseCode.INVALID_TEXT, f"{kind.__name__}: nested too deeply") from error
