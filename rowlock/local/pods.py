@@ -67,8 +67,11 @@ class LocalPods:
         self._attached = False
         self._closed = False
         self._changed: Callable[[], None] = lambda: None
-        self.cold: str = ""
-        self.warm = asyncio.Event()
+        self._warm = False
+        #: Starts, by the pod's UID, that wait for the warm parent to have imported all.
+        self._waiting: dict[str, tuple[ToZygote, int]] = {}
+        #: Why the warm parent cannot be had, "" while it can.
+        self.cold = ""
 
     def attach(self, changed: Callable[[], None]) -> None:
         """Serve on the running loop; `changed` is called when `observed` would answer anew."""
@@ -117,14 +120,23 @@ class LocalPods:
         environ = environ | {ENV_TERMINATION_LOG: str(last_words.resolve())}
         command = ToZygote("start", rank=self._next_slot, environ=environ)
         self._next_slot += 1
-        self._spawner.start(command, (output, os.dup(output)))
+        if self._warm:
+            self._spawner.start(command, (output, os.dup(output)))
+        else:
+            self._waiting[uid] = (command, output)
 
     def delete(self, worker: int, uid: str, grace_seconds: int | None) -> None:
         """Delete this very pod; one that has ended goes at once."""
         pod = self._processes.get(worker)
         if pod is None or pod.uid != uid:
             return
-        if pod.status is not None or pod.refused:
+        if uid in self._waiting:
+            # Nothing runs yet: a person who changes their mind during the imports need not wait for them.
+            command, output = self._waiting.pop(uid)
+            os.close(output)
+            self._slots.pop(command.rank)
+            self._forget(pod)
+        elif pod.status is not None or pod.refused:
             self._forget(pod)
         elif grace_seconds == 0:
             self._signal(pod, signal.SIGKILL)
@@ -151,10 +163,12 @@ class LocalPods:
 
     def _hear(self, fact: FromZygote) -> None:
         if fact.kind == "warm":
-            self.warm.set()
+            self._warm = True
+            for command, output in self._waiting.values():
+                self._spawner.start(command, (output, os.dup(output)))
+            self._waiting.clear()
         elif fact.kind == "cold":
             self.cold = fact.reason
-            self.warm.set()
         elif (pod := self._slots.get(fact.rank)) is not None:
             self._take(pod, fact)
         self._changed()

@@ -114,7 +114,7 @@ class Timeline:
             f"{launcher.pod_uid}/{launcher.report.generation}/{end.rank}": end
             for launcher in launchers
             for end in launcher.report.exits
-            if end.code != ExitCode.SAVED
+            if end.code != ExitCode.SAVED and not launcher.report.leaving
         }
         fresh = (ended | set(exits)) - self._lost
         self._lost |= fresh

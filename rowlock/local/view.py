@@ -201,8 +201,9 @@ def _bar(status: JobStatus) -> Table:
 
 def _workers(status: JobStatus, launchers: tuple[Launcher, ...]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("worker", "place", "generation", "ranks", "last words"):
-        table.add_column(title, no_wrap=True, overflow="ellipsis")
+    # As wide as the longest word each may hold; what a rank said last gets the rest.
+    for title, width in (("worker", 6), ("place", 7), ("generation", 10), ("ranks", 8), ("last words", 0)):
+        table.add_column(title, no_wrap=True, overflow="ellipsis", min_width=width)
     found = {one.pod_uid: one for one in launchers}
     for member in status.workers.members:
         launcher = found.get(member.pod_uid)

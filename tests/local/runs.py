@@ -87,15 +87,30 @@ class Run:
     _reader: threading.Thread = field(default_factory=threading.Thread)
 
 
-@contextlib.contextmanager
-def start(path: Path, *options: str) -> Iterator[Run]:
-    """Start `rowlock run` beside the test, and end it with the test."""
+def start_process(path: Path, *options: str, **how: Any) -> subprocess.Popen[str]:
+    """Start `rowlock run` in the job's own directory; `how` goes to subprocess.Popen."""
     state = path.parent / "state"
     command = [sys.executable, "-m", "rowlock.cli", "run", str(path), "--state-dir", str(state), *options]
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ, cwd=path.parent
-    )
+    return subprocess.Popen(command, text=True, env=environ, cwd=path.parent, **how)
+
+
+def processes_in(directory: Path) -> list[int]:
+    """The processes whose working directory this is, as those of a run started there are."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it ended between two looks, or is not ours to look at
+            if (entry / "cwd").resolve(strict=True) == directory.resolve():
+                found.append(int(entry.name))
+    return found
+
+
+@contextlib.contextmanager
+def start(path: Path, *options: str) -> Iterator[Run]:
+    """Start `rowlock run` beside the test, and end it with the test."""
+    process = start_process(path, *options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     run = Run(process)
     run._reader = threading.Thread(target=run.read, daemon=True)
     run._reader.start()
