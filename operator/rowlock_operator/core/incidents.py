@@ -129,9 +129,12 @@ def judge(pod: Pod) -> Incident:
 
 
 def is_retryable(incident: Incident, retryable: list[int]) -> bool:
-    """Return whether another try makes sense, by exit code; `retryable` is recovery.retryableExitCodes."""
+    """Return whether another try makes sense, by exit code; `retryable` is recovery.retryableExitCodes.
+
+    An end without an exit code that says anything (none, or 0) can be neither allowed nor refused: it is tried again.
+    """
     code = incident.exit_code
-    if incident.kind == "preemption" or code < 0 or code > 128 or code == ExitCode.PEER_LOST:
+    if incident.kind == "preemption" or code <= 0 or code > 128 or code == ExitCode.PEER_LOST:
         return True
     if retryable:
         return code in retryable

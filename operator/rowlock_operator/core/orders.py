@@ -51,13 +51,17 @@ def mark_done(draft: Draft) -> None:
 def is_done(draft: Draft, worker: int) -> bool:
     """Return whether a worker has finished *this* generation.
 
-    A pod that ended with 0 is done too if nobody is left to say so, as after a long absence of the operator;
-    but not if the rest of the crew is only about to begin: then it was done with an older generation.
+    Its launcher says so, or its pod ended with 0 while its launcher stood in this generation: one that is cut off
+    trains to the end and goes without being heard. A pod of which no launcher is known is done too if nobody is
+    left to say so, as after a long absence of the operator; but not if the rest of the crew is only about to
+    begin: then it was done with an older generation.
     """
     launcher, pod = draft.launcher(worker), draft.pod(worker)
+    ended_well = pod is not None and pod.phase == "Succeeded"
     if launcher is not None:
-        return launcher.report.phase == "done" and launcher.report.generation == draft.status.generation
-    if pod is None or pod.phase != "Succeeded":
+        current = launcher.report.generation == draft.status.generation
+        return current and (launcher.report.phase == "done" or (ended_well and launcher.report.phase == "running"))
+    if not ended_well:
         return False
     return not any(
         one.report.generation == draft.status.generation and one.report.phase in ("idle", "starting", "ready")

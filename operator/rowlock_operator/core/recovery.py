@@ -23,14 +23,17 @@ def backoff_seconds(backoff: BackoffSpec, failures_in_a_row: int) -> float:
 
 def recover(draft: Draft, incident: Incident) -> None:
     """Count an incident and either fail the job or begin the next generation."""
-    if incident.provisional and draft.status.failures.count >= draft.spec.recovery.max_failures:
-        # A job is not failed on a guess: the pod gets its time to say how it ended.
-        if not _waited(draft, incident):
+    final = not incident.provisional and not is_retryable(incident, draft.spec.recovery.retryable_exit_codes)
+    spent = incident.kind == "failure" and draft.status.failures.count >= draft.spec.recovery.max_failures
+    if spent and not final:
+        # A job is not failed on a guess: the pods get their time to say how they ended, this one and those
+        # that were counted before it.
+        if draft.status.unsettled or (incident.provisional and not _waited(draft, incident)):
             return
         incident = replace(incident, provisional=False)
     _count(draft, incident)
     draft.tell("Warning", incident.reason, incident.message)
-    if not incident.provisional and not is_retryable(incident, draft.spec.recovery.retryable_exit_codes):
+    if final:
         fail(draft, "NotRetryable", f"{incident.message}. Exit code {incident.exit_code} is not retried")
         return
     if _over_budget(draft, incident):

@@ -38,13 +38,15 @@ def launcher(
 ) -> Launcher:
     uid = fields.pop("uid", f"pod-{worker}")
     last_seen = fields.pop("last_seen", NOW)
+    stepped_at = fields.pop("stepped_at", None)
     if worker == 0:
         fields.setdefault("store", "crew-worker-0:4000")
-    return Launcher(worker, uid, connected, last_seen, Report(generation=generation, phase=phase, **fields))
+    report = Report(generation=generation, phase=phase, **fields)
+    return Launcher(worker, uid, connected, last_seen, report, stepped_at=stepped_at)
 
 
-def end(rank: int, code: int, reason: str = "", step: int = 40, time: float = 0.0) -> RankExit:
-    return RankExit(rank=rank, code=code, step=step, reason=reason, time=time or NOW.timestamp())
+def end(rank: int, code: int, reason: str = "", step: int = 40, time: float = 0.0, traceback: str = "") -> RankExit:
+    return RankExit(rank, code, step, reason, time or NOW.timestamp(), traceback)
 
 
 def progress(step: int = 40, **fields: Any) -> Progress:
@@ -87,6 +89,23 @@ def training_job(job_spec: JobSpec | None = None) -> Job:
 def after(before: Job, decision: Decision) -> Job:
     """The job as it is once the decision's status was written."""
     return replace(before, status=decision.status)
+
+
+def counts(decision: Decision) -> tuple[int, int]:
+    """How many failures and preemptions are counted."""
+    return decision.status.failures.count, decision.status.preemptions.count
+
+
+def phase_of(decision: Decision) -> str:
+    """What the crew is ordered."""
+    assert decision.order is not None
+    return decision.order.phase
+
+
+def places(decision: Decision) -> tuple[str, ...]:
+    """The pods that the order names, by worker."""
+    assert decision.order is not None
+    return decision.order.members
 
 
 def condition(decision: Decision, kind: str) -> tuple[str, str]:
