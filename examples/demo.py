@@ -18,7 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from rowlock.api.manifest import load_manifest
-from rowlock.local.chart import History, draw
+from rowlock.local.chart import draw
+from rowlock.local.history import History
 from rowlock.local.timeline import Recovery
 from rowlock_trainer.checkpoint import list_checkpoints, weights_digest
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from rowlock.cli.main import EXIT_INTERRUPTED
 from rowlock.cli.run import Outcome
 from rowlock.local.life import failure
-from rowlock.local.view import size
+from rowlock.local.view import faults_so_far, size
 
 
 def report(outcome: Outcome, console: Console, manifest_path: Path) -> int:
@@ -75,7 +75,7 @@ def _summary(outcome: Outcome) -> Table:
         rows += [(f"held-out {name}", value) for name, value in progress.evaluation.items()]
     if checkpoint is not None:
         rows.append(("last checkpoint", f"step {checkpoint.step}, {size(checkpoint.size_bytes)}"))
-    rows.append(("restarts", f"{status.failures.count} failures, {status.preemptions.count} preemptions"))
+    rows.append(("restarts", faults_so_far(status)))
     rows += [
         (
             f"recovery {one.generation}",

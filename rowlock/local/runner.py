@@ -15,10 +15,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rowlock.api.v1alpha1 import TRAINER_CONTAINER, JobSpec
-from rowlock.local.chart import History
 from rowlock.local.directory import JobDirectory
 from rowlock.local.errors import LocalError
 from rowlock.local.faults import Faults
+from rowlock.local.history import History
 from rowlock.local.pods import LocalPods
 from rowlock.local.timeline import Timeline
 from rowlock.local.view import View
@@ -71,7 +71,7 @@ class LocalRunner:
 
     def __init__(self, job: Job, directory: JobDirectory, pods: LocalPods, view: View, faults: Faults) -> None:
         self._metrics = directory.checkpoints / METRICS_FILE
-        self.timeline = Timeline(self._last_logged)
+        self.timeline = Timeline(self._logged)
         self._job = job
         self._directory = directory
         self._pods = pods
@@ -112,11 +112,11 @@ class LocalRunner:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 loop.add_signal_handler(number, self._interrupted)
 
-    def _last_logged(self, generation: int) -> int:
+    def _logged(self, generation: int) -> History:
         try:
-            return max(History.read(self._metrics).of(generation).steps, default=0)
+            return History.read(self._metrics).of(generation)
         except (OSError, KeyError, TypeError):
-            return 0  # a history that cannot be read tells less, and stops nothing
+            return History.empty(generation)  # a history that cannot be read tells less, and stops nothing
 
     def _interrupted(self) -> None:
         self._interrupts += 1

@@ -2,7 +2,8 @@
 
 How far the crew was when it lost a worker is known exactly when a surviving rank says so as it ends, or when
 the loss was a kill asked for at a step: the step after it cannot be finished without the worker. Otherwise the
-newest step that was reported or logged is a lower bound, and is told as one.
+newest step that was reported or logged is a lower bound, and is told as one. The first step after it is always
+logged, with its time; reports come later, because they wait their turn.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from rowlock.local.history import History
 from rowlock.protocol import ExitCode, RankExit
 from rowlock_operator.core.model import Launcher, Pod
 
@@ -59,10 +61,10 @@ class Timeline:
     """Follows a run by what is observed of it.
 
     Args:
-        logged: Returns the last step that the run's history holds of a generation, 0 for none.
+        history: Returns what was logged of a generation.
     """
 
-    logged: Callable[[int], int] = lambda _: 0
+    history: Callable[[int], History] = History.empty
     recoveries: list[Recovery] = field(default_factory=list)
     _step: int = 0
     _lost: set[str] = field(default_factory=set)
@@ -93,10 +95,13 @@ class Timeline:
             elif report.generation <= open_one.generation:
                 open_one.reached(report.progress.step, exact=False)
             elif report.resumed_from >= 0 and report.progress.step > report.resumed_from:
-                open_one.reached(self.logged(open_one.generation), exact=False)
-                open_one.resumed_from = report.resumed_from
-                open_one.stepped_at = report.progress.time
                 self._step = report.progress.step
+                self._close(open_one, report.generation, report.resumed_from, report.progress.time)
+
+    def _close(self, recovery: Recovery, generation: int, resumed_from: int, stepped_at: float) -> None:
+        recovery.reached(max(self.history(recovery.generation).steps, default=0), exact=False)
+        recovery.resumed_from = resumed_from
+        recovery.stepped_at = min([stepped_at, *self.history(generation).times])
 
     def _see_losses(
         self,

@@ -46,6 +46,12 @@ def size(count: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def faults_so_far(status: JobStatus) -> str:
+    """Return how many faults there were, as a person says it: 1 failure, 0 preemptions."""
+    counts = (("failure", status.failures.count), ("preemption", status.preemptions.count))
+    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts)
+
+
 class View(Protocol):
     """Where a run is shown."""
 
@@ -157,7 +163,7 @@ def _one_line(job: Job) -> str:
     if status.last_checkpoint is not None:
         parts.append(f"checkpoint at {status.last_checkpoint.step}")
     if status.restarts:
-        parts.append(f"{status.restarts} restarts")
+        parts.append(faults_so_far(status))
     return ", ".join(parts)
 
 
@@ -182,8 +188,7 @@ def _head(job: Job) -> list[Text]:
             )
         )
     kept = f"checkpoint at {checkpoint.step} ({size(checkpoint.size_bytes)})" if checkpoint else "no checkpoint yet"
-    counts = f"{status.failures.count} failures, {status.preemptions.count} preemptions"
-    lines.append(Text(f"{kept}  {counts}", style="dim"))
+    lines.append(Text(f"{kept}  {faults_so_far(status)}", style="dim"))
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
     return lines

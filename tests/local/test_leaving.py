@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -59,6 +60,21 @@ def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path) -> None:
     gate.write_text("go\n")
     assert process.wait(60) == 0
     assert status(path)["phase"] == "Succeeded"
+
+
+def test_a_terminal_that_is_closed_is_a_farewell_like_any_other(tmp_path: Path) -> None:
+    path = manifest(tmp_path, command=FIRST_TIME_FOR_EVER)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        state = str(tmp_path / "state")
+        command = [sys.executable, "-m", "rowlock.cli", "run", str(path), "--state-dir", state]
+        os.execv(command[0], command)  # noqa: S606 (the child has nothing to do but become the run)
+    shown = b""
+    while b"Running" not in shown:
+        shown += os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert status(path)["phase"] == "Suspended"
 
 
 def test_ctrl_c_before_anything_is_imported_is_answered_in_silence(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from rowlock.local.faults import Faults, Kill
+from rowlock.local.history import History
 from rowlock.local.timeline import Recovery, Timeline
 from rowlock.protocol import ExitCode, Progress, RankExit, Report
 from rowlock_operator.core.model import Launcher, Pod
@@ -15,6 +16,13 @@ def reports(generation: int, step: int, *, resumed_from: int = 0, exits: tuple[R
     phase = "ended" if exits else "running"
     report = Report(generation, phase, exits=exits, progress=progress, resumed_from=resumed_from)
     return Launcher(0, "a", True, datetime.now(UTC), report)
+
+
+def logged(generation: int) -> History:
+    """Every tenth step, and the first after a resume."""
+    lines = {1: ([40, 50], [900.0, 910.0]), 2: ([41, 50], [990.0, 1000.0])}
+    steps, times = lines[generation]
+    return History(steps, [1.0, 1.0], times, [generation] * 2)
 
 
 def killed(worker: int, uid: str) -> Pod:
@@ -30,7 +38,7 @@ def lived_through(timeline: Timeline) -> Recovery:
 
 
 def test_a_survivors_own_step_is_exact() -> None:
-    timeline = Timeline(lambda generation: {1: 50}[generation])
+    timeline = Timeline(logged)
     timeline.look(1, (), (reports(1, 51),))
     end = RankExit(0, ExitCode.PEER_LOST, 57, "a peer is gone", 1.0)
     timeline.look(1, (killed(1, "b"),), (reports(1, 51, exits=(end,)),))
@@ -39,10 +47,16 @@ def test_a_survivors_own_step_is_exact() -> None:
 
 
 def test_without_a_survivor_the_newest_step_logged_is_a_lower_bound() -> None:
-    timeline = Timeline(lambda generation: {1: 50}[generation])
+    timeline = Timeline(logged)
     timeline.look(1, (), (reports(1, 44),))
     timeline.look(1, (killed(0, "a"),), ())
     assert lived_through(timeline).words == "at least 10"
+
+
+def test_the_first_step_after_a_loss_is_timed_by_the_log_where_there_is_one() -> None:
+    for timeline, stepped_at in ((Timeline(logged), 990.0), (Timeline(), 1000.0)):
+        timeline.look(1, (killed(0, "a"),), ())
+        assert lived_through(timeline).stepped_at == stepped_at
 
 
 def test_a_rank_that_a_signal_ended_did_not_speak_for_itself() -> None:
@@ -52,7 +66,7 @@ def test_a_rank_that_a_signal_ended_did_not_speak_for_itself() -> None:
 
 
 def test_a_kill_asked_for_knows_its_step() -> None:
-    timeline = Timeline(lambda _: 50)
+    timeline = Timeline(logged)
     faults = Faults([Kill(0, 55)])
     assert faults.arm(0, "a") == "kill@55"
     pods = (killed(0, "a"),)

@@ -58,7 +58,16 @@ def test_a_line_is_cut_and_never_broken() -> None:
 
 def test_all_that_matters_is_there_in_80_columns() -> None:
     text = "\n".join(drawn(80))
-    for words in (NAME, "Recovering", "generation 12345", "123456789/1000000000", "samples/s", "left", "1.0 TiB", "ranks"):
+    for words in (
+        NAME,
+        "Recovering",
+        "generation 12345",
+        "123456789/1000000000",
+        "samples/s",
+        "left",
+        "1.0 TiB",
+        "ranks",
+    ):
         assert words in text, text
     assert "a[/b] [red]reason[/] that" in text
 
