@@ -43,7 +43,7 @@ class RankSetup:
     world_size: int
     #: Address of this worker as others reach it; rank 0 opens the store here.
     address: str
-    #: Path of the launcher's Unix socket.
+    #: Address of the launcher's Unix socket: a path, or a name in the abstract namespace after a zero byte.
     socket: str
     #: Fault to inject, see rowlock.protocol.ENV_FAULT.
     fault: str = ""
@@ -97,7 +97,7 @@ class RankChannel:
 
     def __init__(self, setup: RankSetup) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(setup.socket)
+        self._socket.connect(setup.socket)  # Linux takes an abstract name as it takes a path
         self._state = RankState(setup.generation, setup.rank)
         self._lock = threading.Lock()
         self._last_sent = 0.0

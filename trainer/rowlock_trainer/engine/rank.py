@@ -36,7 +36,7 @@ def run_rank(setup: RankSetup) -> int:
     try:
         channel = RankChannel(setup)
     except OSError as error:
-        log.error("rank %d: its launcher does not answer at %s: %s", setup.rank, setup.socket, error)  # noqa: TRY400
+        log.error("rank %d: its launcher does not answer at %r: %s", setup.rank, setup.socket, error)  # noqa: TRY400
         return ExitCode.FAILED
     try:
         return _live(setup, channel)
