@@ -23,7 +23,7 @@ class Log:
         return "\n".join(notice.message for notice in self.notices)
 
 
-def checkpointer(root, *, log=None, keep=2, generation=1, group=None, disk=None):
+def checkpointer(root, *, log=None, keep=2, generation=1, group=None, disk=None, job_uid=""):
     log = log if log is not None else Log()
     return Checkpointer(
         root,
@@ -33,6 +33,7 @@ def checkpointer(root, *, log=None, keep=2, generation=1, group=None, disk=None)
         on_verified=log.verified.append,
         on_notice=log.notices.append,
         disk=disk,
+        job_uid=job_uid,
     )
 
 

@@ -1,11 +1,14 @@
 """Whatever happens to a checkpoint's files is noticed, told, set aside, and the one before it is used."""
 
+import dataclasses
+import hashlib
 import json
 
 import pytest
 
 from rowlock_trainer.checkpoint import BadCheckpointError, CheckpointError, list_checkpoints, manifest, verify
 from rowlock_trainer.checkpoint.disk import Disk
+from rowlock_trainer.checkpoint.errors import some
 from rowlock_trainer.checkpoint.retention import set_aside
 from tests.trainer.checkpoint.builders import Log, checkpointer, load, same, save, state
 
@@ -90,17 +93,68 @@ def test_no_changed_byte_of_the_data_passes(root):
         assert verify(root, directory.name), position
 
 
-@pytest.mark.parametrize("field", ["version", "format"])
-def test_a_checkpoint_of_another_version_is_refused_in_words(root, field):
+def rewrite(path, **changes):
+    """Change a manifest as a program of another version would have written it: its own checksum is right."""
+    fields = {**json.loads(path.read_text()), **changes, "sha256": ""}
+    digest = hashlib.sha256((json.dumps(fields, sort_keys=True, indent=1) + "\n").encode()).hexdigest()
+    path.write_text(json.dumps({**fields, "sha256": digest}, sort_keys=True, indent=1) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"version": 2}, "of 'rowlock-checkpoint' version 2, and this program reads 'rowlock-checkpoint' version 1"),
+        ({"format": "galley"}, "of 'galley' version 1"),
+        ({"version": 2, "files": "elsewhere"}, "version 2"),
+    ],
+    ids=["version", "format", "other fields"],
+)
+def test_a_whole_checkpoint_of_another_version_is_no_damage_and_stays_as_it_is(root, change, words):
+    save(root, 1)
+    newest = save(root, 2)
+    rewrite(newest / "manifest.json", **change)
+    there = sorted(path.name for path in root.iterdir())
+    log = Log()
+    with pytest.raises(CheckpointError) as caught:
+        load(root, log=log)
+    assert caught.value.configuration
+    assert words in str(caught.value)
+    assert str(newest) in str(caught.value)
+    assert "Use the release that wrote it, or another checkpoint directory" in str(caught.value)
+    assert sorted(path.name for path in root.iterdir()) == there
+    assert log.notices == []
+    assert words in verify(root, newest.name)[0]
+    assert [note.step for note in list_checkpoints(root)] == [1]
+
+
+def test_a_version_that_a_flipped_bit_made_is_damage(root):
     save(root, 1)
     path = save(root, 2) / "manifest.json"
-    fields = json.loads(path.read_text())
-    fields[field] = "99"
-    path.write_text(json.dumps(fields))
+    path.write_text(path.read_text().replace('"version": 1', '"version": 3'))
     log = Log()
     assert load(root, log=log)[0].step == 1
-    assert "'99'" in log.words
-    assert "version 1" in log.words
+    assert "does not match its own checksum" in log.words
+
+
+def test_a_field_that_a_later_release_has_added_is_read_over(root):
+    path = save(root, 2) / "manifest.json"
+    rewrite(path, mood="good")
+    assert load(root)[0].step == 2
+
+
+def test_numbers_that_nobody_could_be_told_of_make_a_bad_manifest(root):
+    save(root, 1)
+    rewrite(save(root, 2) / "manifest.json", time=1e20)
+    log = Log()
+    assert load(root, log=log)[0].step == 1
+    assert "time is 1e+20" in log.words
+
+
+def test_a_rejection_names_three_files_and_counts_the_rest():
+    assert some(["a", "b", "c"], "files") == "a; b; c"
+    assert some([f"rank {rank}: No space" for rank in range(64)], "ranks") == (
+        "rank 0: No space; rank 1: No space; rank 2: No space; ... and 61 more ranks"
+    )
 
 
 def test_a_checkpoint_copied_over_another_is_noticed(root):
@@ -116,7 +170,7 @@ def test_a_manifest_cannot_lead_out_of_its_directory(root):
     directory = save(root, 1)
     good = manifest.read(directory)
     outside = manifest.FileRecord("../../secret", 0, "")
-    (directory / "manifest.json").write_bytes(manifest.render(manifest.replace(good, files=(outside,))))
+    (directory / "manifest.json").write_bytes(manifest.render(dataclasses.replace(good, files=(outside,))))
     assert "'../../secret'" in verify(root, directory.name)[0]
 
 

@@ -4,11 +4,18 @@ import os
 
 import pytest
 
-from rowlock_trainer.checkpoint import layout, list_checkpoints
+from rowlock_trainer.checkpoint import layout, list_checkpoints, manifest
 from rowlock_trainer.checkpoint.disk import Disk
 from rowlock_trainer.checkpoint.layout import Name
-from rowlock_trainer.checkpoint.retention import retain
+from rowlock_trainer.checkpoint.retention import Owner, retain
 from tests.trainer.checkpoint.builders import Log, checkpointer, load, save, state
+
+
+def begin(root, name, job_uid=""):
+    """Leave a checkpoint as a writer leaves it that dies in the middle."""
+    Disk().make_directory(root / str(name), layout.owner_mark(job_uid))
+    (root / str(name) / "rank-00000.bin").write_bytes(b"half")
+    return root / str(name)
 
 
 def steps(root):
@@ -36,9 +43,7 @@ def test_the_one_a_run_was_resumed_from_stays_until_two_newer_ones_are_complete(
 
 def test_what_an_earlier_generation_left_unfinished_goes_at_the_next_load(root):
     save(root, 1, generation=1)
-    unfinished = root / str(Name(2, 1))
-    unfinished.mkdir()
-    (unfinished / "rank-00000.bin").write_bytes(b"half")
+    unfinished = begin(root, Name(2, 1))
     assert load(root, generation=2)[0].step == 1
     assert not unfinished.exists()
 
@@ -46,7 +51,7 @@ def test_what_an_earlier_generation_left_unfinished_goes_at_the_next_load(root):
 def test_what_this_or_a_later_generation_may_still_write_stays(root):
     save(root, 1, generation=1)
     for generation in (2, 3):
-        (root / str(Name(5, generation))).mkdir()
+        begin(root, Name(5, generation))
     load(root, generation=2)
     save(root, 2, generation=2)
     assert (root / str(Name(5, 2))).exists()
@@ -57,6 +62,79 @@ def test_a_crew_that_has_been_replaced_removes_nothing(root):
     save(root, 9, generation=7)
     save(root, 1, 2, 3, generation=2)
     assert steps(root) == [9, 3, 2, 1]
+
+
+def run(root, job_uid, generation, *at):
+    """Begin as a generation of a job does, save at these steps, and return where it went on from."""
+    crew = checkpointer(root, generation=generation, job_uid=job_uid)
+    loaded = crew.load_newest(state())
+    for step in at:
+        crew.save(step, state(float(step)), {})
+    crew.wait()
+    return loaded.step if loaded else 0
+
+
+def test_a_new_job_on_a_kept_volume_counts_from_1_and_its_retention_works(root):
+    run(root, "first", 7, 10, 20, 30)
+    assert run(root, "second", 1, 40, 50, 60) == 30
+    assert steps(root) == [60, 50]
+    assert run(root, "second", 2, 70) == 60
+    assert steps(root) == [70, 60]
+
+
+def test_the_furthest_good_checkpoint_is_gone_on_from_whichever_job_and_generation_wrote_it(root):
+    run(root, "first", 7, 10, 20)
+    assert run(root, "second", 1, 30) == 20
+    (root / str(Name(30, 1)) / "rank-00000.bin").write_bytes(b"bad")
+    # The newest is bad: generation 2 goes on from the other job's, and takes the same step again.
+    assert run(root, "second", 2, 25, 30) == 20
+    assert run(root, "second", 3) == 30
+    assert steps(root) == [30, 25]
+    assert layout.rejected(root) == [f"rejected-{Name(30, 1)}"]
+
+
+def test_a_checkpoint_says_which_job_wrote_it(root):
+    run(root, "first", 1, 10)
+    assert manifest.read(root / str(Name(10, 1))).job_uid == "first"
+
+
+def test_what_a_dead_job_left_unfinished_goes_whatever_its_generation(root):
+    run(root, "first", 7, 10)
+    left = [begin(root, Name(20, 7), "first"), root / str(Name(30, 7))]
+    left[1].mkdir()  # killed before it could mark it
+    run(root, "second", 1)
+    assert not any(path.exists() for path in left)
+
+
+def test_what_another_job_writes_while_this_one_runs_is_not_touched(root):
+    run(root, "old", 7, 10, 20)
+    crew = checkpointer(root, generation=1, job_uid="new")
+    assert crew.load_newest(state()).step == 20
+    late = begin(root, Name(25, 7), "old")
+    for step in (21, 22):
+        crew.save(step, state(), {})
+    crew.wait()
+    assert late.exists()
+    # The last pods of the old job get through their save, and do not take the new job's checkpoints with them.
+    old = checkpointer(root, generation=7, job_uid="old")
+    for step in (40, 41, 42):
+        old.save(step, state(), {})
+    old.wait()
+    assert steps(root) == [42, 41, 22, 21]
+    # Nor does the new job count them as its own two newest.
+    crew.save(23, state(), {})
+    crew.wait()
+    assert steps(root) == [42, 41, 23, 22]
+
+
+def test_a_crew_whose_own_job_has_a_later_generation_removes_nothing(root):
+    run(root, "job", 2, 10)
+    crew = checkpointer(root, generation=2, job_uid="job")
+    begin(root, Name(15, 3), "job")
+    for step in (20, 30, 40):
+        crew.save(step, state(), {})
+    crew.wait()
+    assert steps(root) == [40, 30, 20, 10]
 
 
 def test_things_of_other_people_are_left_alone(root):
@@ -72,7 +150,7 @@ def test_set_aside_checkpoints_do_not_pile_up(root):
     root.mkdir()
     for step in range(1, 5):
         (root / f"rejected-{Name(step, 1)}").mkdir()
-    assert retain(Disk(), root, 2, 5, set()) == []
+    assert retain(Disk(), root, 2, Owner(5), unusable=set(), inherited=set()) == []
     assert layout.rejected(root) == [f"rejected-{Name(3, 1)}", f"rejected-{Name(4, 1)}"]
 
 

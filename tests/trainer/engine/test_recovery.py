@@ -68,6 +68,25 @@ def test_a_killed_and_resumed_run_ends_bitwise_as_an_undisturbed_one(
     ]
 
 
+def test_after_a_bad_newest_checkpoint_ranks_tell_the_one_they_went_on_from(parent: WarmParent, tmp_path: Path) -> None:
+    checkpoint = CheckpointConfig(str(tmp_path / "checkpoints"), every_steps=4)
+    with Crew(parent, tmp_path, trainer(steps=8), 2, checkpoint=checkpoint) as crew:
+        assert crew.exits() == [0, 0]
+    told = crew.states[0].checkpoint
+    assert told is not None
+    assert told.step == 8
+    (crew.directory / told.name / "rank-00000.bin").write_bytes(b"bad")
+
+    crew = go_on(parent, crew)
+    first = [next(state.checkpoint for state in crew.history if state.rank == r and state.checkpoint) for r in (0, 1)]
+    assert [(note.step, note.generation) for note in first] == [(4, 1), (4, 1)]
+    (rejected,) = [notice for notice in crew.states[0].notices if notice.kind == "CheckpointRejected"]
+    assert told.name in rejected.message
+    last = crew.states[0].checkpoint
+    assert last is not None
+    assert (last.step, last.generation) == (8, 2)
+
+
 def test_one_rank_told_to_save_stops_all_at_one_step_and_nothing_is_lost(
     parent: WarmParent, tmp_path: Path, undisturbed: dict[str, dict[str, str]]
 ) -> None:

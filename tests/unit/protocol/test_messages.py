@@ -98,7 +98,7 @@ def test_fields_of_a_newer_peer_are_ignored():
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '"x"', "{", "[" * 100_000, b"\xff", "9" * 5000])
 def test_what_is_no_object_is_a_protocol_error(text):
-    with pytest.raises(ProtocolError, match="^Report: "):
+    with pytest.raises(ProtocolError, match=r"^Report: "):
         decode(text, Report)
 
 

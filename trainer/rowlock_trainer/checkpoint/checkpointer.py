@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rowlock.protocol import CheckpointNote, Notice
-from rowlock_trainer.checkpoint import dcp, retention
+from rowlock_trainer.checkpoint import dcp, layout, retention
 from rowlock_trainer.checkpoint.crew import Crew
 from rowlock_trainer.checkpoint.disk import Disk
 from rowlock_trainer.checkpoint.errors import CheckpointError, PeerLostError, in_words
@@ -73,17 +73,19 @@ class Checkpointer:
         on_verified: Callable[[CheckpointNote], None],
         on_notice: Callable[[Notice], None],
         disk: Disk | None = None,
+        job_uid: str = "",
     ) -> None:
         """Prepare; nothing is read or written yet.
 
         Args:
             root: directory of the checkpoints, on a volume that every rank mounts.
             keep: newest checkpoints to keep, at least 2.
-            generation: number of the crew's generation; later generations win over earlier ones.
+            generation: number of the crew's generation; of two generations of one job the later one has the say.
             group: gloo group of all ranks, used for nothing else; None for a single process.
             on_verified: told on every rank of each complete checkpoint.
             on_notice: told on rank 0 of what a person should see.
             disk: file operations; others than the plain ones serve fault drills.
+            job_uid: UID of the job. Another job on the same volume counts its generations for itself.
         """
         if keep < LEAST_KEPT:
             raise ValueError(f"keep is {keep}; at least {LEAST_KEPT} checkpoints must be kept, as one may be bad")
@@ -92,6 +94,7 @@ class Checkpointer:
         self._root = Path(root)
         self._keep = keep
         self._generation = generation
+        self._owner = retention.Owner(generation, job_uid)
         self._crew = Crew(group)
         self._disk = disk or Disk()
         self._on_verified = on_verified
@@ -99,6 +102,8 @@ class Checkpointer:
         self._staging = Staging()
         self._save: _Save | None = None
         self._unusable: set[str] = set()
+        #: Coordinator only: directories that were here when this crew began.
+        self._inherited: set[str] = set()
 
     # --- saving ----------------------------------------------------------------------------------------
 
@@ -125,7 +130,7 @@ class Checkpointer:
             kept = _copied(extra)
             planner = self._staging.stage(flat, self._crew)
             self._save = _Save(step)
-            writer = CheckpointWriter(self._disk, self._root, step, self._generation, planner, kept)
+            writer = CheckpointWriter(self._disk, self._root, step, self._owner, planner, kept)
             threading.Thread(
                 target=self._write, args=(self._save, writer, planner), name=f"checkpoint-{step}", daemon=True
             ).start()
@@ -187,8 +192,15 @@ class Checkpointer:
         """Remove what the new checkpoint has made superfluous; what goes wrong here does not undo it."""
         try:
             return [
-                *retention.retain(self._disk, self._root, self._keep, self._generation, self._unusable),
-                *retention.clear_leftovers(self._disk, self._root, self._generation),
+                *retention.retain(
+                    self._disk,
+                    self._root,
+                    self._keep,
+                    self._owner,
+                    unusable=self._unusable,
+                    inherited=self._inherited,
+                ),
+                *retention.clear_leftovers(self._disk, self._root, self._owner, inherited=self._inherited),
             ]
         except OSError as error:
             return [f"old checkpoints under {self._root} could not be removed: {in_words(error)}"]
@@ -210,7 +222,7 @@ class Checkpointer:
         """Load the newest checkpoint that is good on every byte into `state`, in place; all ranks agree on it.
 
         A bad one is told, renamed ``rejected-<name>``, and the one before it is tried. What earlier
-        generations left unfinished is removed.
+        generations, and jobs before this one, left unfinished is removed.
 
         Args:
             state: as for `save`, and of the same keys, dtypes and global shapes; the crew may be of another
@@ -221,17 +233,21 @@ class Checkpointer:
 
         Raises:
             CheckpointError: there are checkpoints and none is good; the volume cannot be read; or, with
-                `configuration` set, a good one does not fit `state`.
+                `configuration` set, a good one does not fit `state` or is of another version of the format.
             PeerLostError: another rank went away.
         """
         flat = flatten(state)
         loader = Loader(self._crew, self._disk, self._root, self._rejected)
         loaded = loader.newest(flat)
         self._unusable |= loader.unusable
-        trouble = self._crew.tell(lambda: retention.clear_leftovers(self._disk, self._root, self._generation))
-        for line in trouble:
+        for line in self._crew.tell(self._take_over):
             self._notify("Warning", f"checkpoint-cleanup-{self._generation}", line)
         return loaded
+
+    def _take_over(self) -> list[str]:
+        """Note what lies here, and remove what dead writers left unfinished; return what could not be."""
+        self._inherited = {str(name) for name in layout.directories(self._root)}
+        return retention.clear_leftovers(self._disk, self._root, self._owner, inherited=self._inherited)
 
     def _rejected(self, name: str, message: str) -> None:
         self._notify("CheckpointRejected", f"checkpoint-rejected-{self._generation}-{name}", message)

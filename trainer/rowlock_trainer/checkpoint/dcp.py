@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 
 from rowlock_trainer.checkpoint.crew import broken_means_peer_lost
-from rowlock_trainer.checkpoint.errors import CheckpointError, in_words, is_full
+from rowlock_trainer.checkpoint.errors import CheckpointError, in_words, is_full, some
 
 if TYPE_CHECKING:
     from rowlock.protocol import CheckpointNote
@@ -76,5 +76,5 @@ def load(crew: Crew, reader: CheckpointReader, tensors: dict[str, Any]) -> None:
 def _failure(what: str, error: CheckpointException) -> CheckpointError:
     """Return the failures of all ranks as one error in words."""
     causes = {rank: cause for rank, (cause, _) in sorted(error.failures.items())}
-    words = "; ".join(f"rank {rank}: {in_words(cause)}" for rank, cause in causes.items())
+    words = some([f"rank {rank}: {in_words(cause)}" for rank, cause in causes.items()], "ranks")
     return CheckpointError(f"{what}: {words}", storage_full=any(map(is_full, causes.values())))

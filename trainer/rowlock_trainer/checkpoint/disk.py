@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 class Disk:
     """Durable file operations. Each raises OSError that names the path."""
 
-    def make_directory(self, path: Path) -> None:
-        """Create `path`, which must not exist, and its parents; make their entries durable."""
+    def make_directory(self, path: Path, mark: str) -> None:
+        """Create `path`, which must not exist, with an empty file `mark` in it, and its parents; make all durable."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir()
+        (path / mark).touch(exist_ok=False)
+        self.sync_directory(path)
         self.sync_directory(path.parent)
         self.sync_directory(path.parent.parent)
 

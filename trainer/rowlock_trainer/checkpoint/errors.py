@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 
+#: Causes of a kind that a message names; the count of the rest is told.
+NAMED = 3
 #: No space, or the quota is used up: room on the volume mends it, nothing else does.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -55,6 +58,12 @@ class BadCheckpointError(Exception):
 def is_full(error: BaseException) -> bool:
     """Return whether `error` says that the volume has no room left."""
     return isinstance(error, OSError) and error.errno in _FULL
+
+
+def some(causes: Sequence[str], of_what: str) -> str:
+    """Return the first causes in one line, and how many more there are: a crew may hold a thousand."""
+    more = f"; ... and {len(causes) - NAMED} more {of_what}" if len(causes) > NAMED else ""
+    return "; ".join(causes[:NAMED]) + more
 
 
 def in_words(error: BaseException) -> str:

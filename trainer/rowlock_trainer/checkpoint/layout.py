@@ -2,16 +2,26 @@
 
 ::
 
-    root/step-00000040-gen-0003/rank-00000.bin ... metadata.json manifest.json
+    root/step-00000040-gen-0003/job-5d41402abc4b2a76 rank-00000.bin ... metadata.json manifest.json
     root/rejected-step-00000020-gen-0002/
 
 A directory without a manifest is no checkpoint: it is being written, or its writer died. A directory is
 never written twice; when a name is taken (a second run on the same volume) the next one gets a counter,
 so that nothing complete is touched before something newer is.
+
+The newest checkpoint is the one of the highest step. That is what a run goes on from, whoever wrote it: a
+bad one ahead of it has been renamed by then, and one of another model or seed is refused, so every good one
+is of this run, and the furthest loses least. A generation's number says nothing across jobs, because a new
+job on a kept volume counts from 1 again. It only breaks a tie between two of the same step, which hold the
+same state.
+
+Whose a directory is tells the manifest, and before there is one the owner's mark: an empty file named after
+the job's UID, made together with the directory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
 REJECTED = "rejected-"
+_OWNER = "job-"
 #: File names a manifest may hold: nothing that leads out of its directory.
 FILE_NAME = re.compile(r"rank-\d{5,}\.bin|metadata\.json")
 _NAME = re.compile(r"step-(\d{8,})-gen-(\d{4,})(?:-(\d+))?")
@@ -68,13 +79,15 @@ def complete(root: Path) -> list[Name]:
     return [name for name in directories(root) if (root / str(name) / MANIFEST).exists()]
 
 
-def leftovers(root: Path, generation: int) -> list[Name]:
-    """Return the directories that writers of generations before `generation` did not finish. Raises OSError.
-
-    Those of `generation` itself may still be written, those of later ones belong to a crew that has taken over.
-    """
+def unfinished(root: Path) -> list[Name]:
+    """Return the directories that hold no manifest, newest first. Raises OSError."""
     finished = set(complete(root))
-    return [name for name in directories(root) if name.generation < generation and name not in finished]
+    return [name for name in directories(root) if name not in finished]
+
+
+def owner_mark(job_uid: str) -> str:
+    """Return the name of the file that marks a directory as written by this job."""
+    return _OWNER + hashlib.sha256(job_uid.encode()).hexdigest()[:16]
 
 
 def rejected(root: Path) -> list[str]:

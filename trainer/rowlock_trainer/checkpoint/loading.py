@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rowlock_trainer.checkpoint import dcp, fit, index, layout, retention
-from rowlock_trainer.checkpoint.errors import BadCheckpointError, CheckpointError, in_words
+from rowlock_trainer.checkpoint.errors import BadCheckpointError, CheckpointError, in_words, some
 from rowlock_trainer.checkpoint.reader import CheckpointReader
 from rowlock_trainer.checkpoint.verify import checked_manifest, wrong_checksum, wrong_lengths
 
@@ -67,8 +67,8 @@ class Loader:
         """Load the newest good checkpoint into `state`; None when there is none at all.
 
         Raises:
-            CheckpointError: there are checkpoints and none is good, the good one does not fit, or the
-                volume cannot be read.
+            CheckpointError: there are checkpoints and none is good, the good one does not fit or is of
+                another version, or the volume cannot be read.
             PeerLostError: another rank went away.
         """
         tried: list[str] = []
@@ -76,7 +76,7 @@ class Loader:
             verdict = self._judge(name)
             if verdict.manifest is not None and not verdict.problems:
                 return self._load(name, verdict.manifest, state)
-            tried.append(f"{name} ({'; '.join(verdict.problems)})")
+            tried.append(f"{name} ({some(verdict.problems, 'files')})")
             self._crew.tell(lambda name=name, verdict=verdict: self._reject(name, verdict))  # type: ignore[misc]
         tried += self._crew.tell(lambda: [f"{n} (set aside earlier)" for n in self._rejected_before(tried)])
         if tried:
@@ -104,6 +104,9 @@ class Loader:
             manifest = checked_manifest(self._root, name)
         except BadCheckpointError as problem:
             return Verdict(None, (str(problem),))
+        except CheckpointError as other:
+            # Whole, but of another version: setting it aside, or passing it over, would lose its steps.
+            raise CheckpointError(f"checkpoint {self._root / name}: {other}", configuration=True) from None
         return Verdict(manifest, tuple(map(str, wrong_lengths(self._root / name, manifest))))
 
     def _hash(self, name: str, records: list[FileRecord]) -> list[str]:
@@ -118,7 +121,7 @@ class Loader:
         return [str(problem) for problem in problems if problem is not None]
 
     def _reject(self, name: str, verdict: Verdict) -> None:
-        problems = "; ".join(verdict.problems)
+        problems = some(verdict.problems, "files")
         try:
             fate = f"set aside as {retention.set_aside(self._disk, self._root, name)}"
         except OSError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rowlock_trainer.checkpoint import layout, manifest
-from rowlock_trainer.checkpoint.errors import BadCheckpointError
+from rowlock_trainer.checkpoint.errors import BadCheckpointError, CheckpointError
 
 if TYPE_CHECKING:
     from rowlock.protocol import CheckpointNote
@@ -33,7 +33,7 @@ def list_checkpoints(root: Path) -> list[CheckpointNote]:
     for name in layout.complete(Path(root)):
         try:
             notes.append(checked_manifest(Path(root), str(name)).note(str(name)))
-        except BadCheckpointError:
+        except (BadCheckpointError, CheckpointError):
             continue  # `verify` says what is wrong with it; here it just is no checkpoint to go on from
     return notes
 
@@ -49,7 +49,7 @@ def verify(root: Path, name: str) -> list[str]:
         return [f"{layout.MANIFEST}: missing: {name} was never finished, or is no checkpoint"]
     try:
         found = checked_manifest(Path(root), name)
-    except BadCheckpointError as problem:
+    except (BadCheckpointError, CheckpointError) as problem:
         return [str(problem)]
     wrong = {problem.file: problem for problem in wrong_lengths(directory, found)}
     for record in found.files:
@@ -61,7 +61,10 @@ def verify(root: Path, name: str) -> list[str]:
 def checked_manifest(root: Path, name: str) -> Manifest:
     """Return the manifest of `name`, which must speak of that very checkpoint.
 
-    Raises BadCheckpointError, and OSError when reading is refused for reasons that are not the checkpoint's.
+    Raises:
+        BadCheckpointError: it is damaged.
+        CheckpointError: it is whole, but of another version; its `configuration` is set.
+        OSError: reading is refused for reasons that are not the checkpoint's.
     """
     try:
         found = manifest.read(root / name)

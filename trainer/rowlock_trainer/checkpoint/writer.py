@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from rowlock_trainer.checkpoint.disk import Disk
     from rowlock_trainer.checkpoint.manifest import JSON
+    from rowlock_trainer.checkpoint.retention import Owner
     from rowlock_trainer.checkpoint.staging import StagedPlanner
 
 
@@ -61,14 +62,14 @@ class CheckpointWriter(StorageWriter):
         disk: Disk,
         root: Path,
         step: int,
-        generation: int,
+        owner: Owner,
         planner: StagedPlanner,
         extra: dict[str, JSON],
     ) -> None:
         self._disk = disk
         self._root = root
         self._step = step
-        self._generation = generation
+        self._owner = owner
         self._planner = planner
         self._extra = extra
         self._world_size = 1
@@ -94,9 +95,9 @@ class CheckpointWriter(StorageWriter):
         """Create the directory and tell every rank its file. Raises OSError."""
         self._world_size = len(plans)
         self._root.mkdir(parents=True, exist_ok=True)
-        name = str(layout.free_name(self._root, self._step, self._generation))
+        name = str(layout.free_name(self._root, self._step, self._owner.generation))
         self.directory = self._root / name
-        self._disk.make_directory(self.directory)
+        self._disk.make_directory(self.directory, layout.owner_mark(self._owner.job_uid))
         targets = (_Target(name, layout.rank_file(rank)) for rank in range(len(plans)))
         return [dataclasses.replace(p, storage_data=t) for p, t in zip(plans, targets, strict=True)]
 
@@ -141,13 +142,14 @@ class CheckpointWriter(StorageWriter):
         self._disk.sync_directory(self.directory)
         signed = Manifest(
             step=self._step,
-            generation=self._generation,
+            generation=self._owner.generation,
             time=time.time(),
             world_size=self._world_size,
             bytes=sum(record.bytes for record in files.values()),
             files=tuple(files[name] for name in sorted(files)),
             values=self._planner.values,
             extra=self._extra,
+            job_uid=self._owner.job_uid,
         )
         if problems := wrong_lengths(self.directory, signed):
             raise CheckpointError(

@@ -65,7 +65,7 @@ def train(
     fault = Fault(setup.fault, setup.launcher_pid)
     agreement = Agreement(groups.control, leader=rank == 0, step=step)
     reporter = Reporter(setup, channel, learner, groups)
-    reporter.started(start)
+    reporter.started(start, saving.restored)
 
     while step < config.steps:
         step += 1
@@ -106,6 +106,7 @@ def _checkpointer(setup: RankSetup, channel: RankChannel, groups: ProcessGroups)
         group=groups.checkpoint,
         on_verified=lambda note: channel.update(checkpoint=note),
         on_notice=channel.notice,
+        job_uid=setup.worker.job_uid,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from rowlock.protocol import Notice, Progress
+from rowlock.protocol import CheckpointNote, Notice, Progress
 from rowlock_trainer.channel import RankChannel, RankSetup
 from rowlock_trainer.engine.failure import DivergedError, OrphanedError
 from rowlock_trainer.engine.groups import ProcessGroups, sum_over
@@ -48,13 +48,19 @@ class Reporter:
         """Newest loss known, averaged over the crew: the same on every rank."""
         return self._loss
 
-    def started(self, position: Position) -> None:
-        """Tell that this generation trains, and where it went on from."""
+    def started(self, position: Position, checkpoint: CheckpointNote | None) -> None:
+        """Tell that this generation trains, and where it went on from.
+
+        Args:
+            position: Where it goes on.
+            checkpoint: What it was restored from; None at the beginning. It is told because it may not be the
+                one that was told last: that one may have turned out to be bad.
+        """
         step = position.step
         self._first = step + 1
         self._loss = position.loss
         self._pace = Pace(position.samples)
-        self._channel.update(phase="running", step=step, resumed_from=step)
+        self._channel.update(phase="running", step=step, resumed_from=step, checkpoint=checkpoint)
         if not self._leads:
             return
         generation = self._setup.generation

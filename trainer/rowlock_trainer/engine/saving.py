@@ -11,7 +11,7 @@ import logging
 import time
 from pathlib import Path
 
-from rowlock.protocol import CheckpointConfig
+from rowlock.protocol import CheckpointConfig, CheckpointNote
 from rowlock_trainer.checkpoint import Checkpointer
 from rowlock_trainer.checkpoint.errors import CheckpointError
 from rowlock_trainer.engine.failure import DivergedError
@@ -34,6 +34,9 @@ class Saving:
         config: Where, and the triggers.
         groups: The crew.
         checkpointer: Writes and reads.
+
+    Attributes:
+        restored: The checkpoint that `resume` went on from, None while there is none.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Saving:
         self._checkpointer = checkpointer
         self._saved_at = time.monotonic()
         self._saved_step = -1
+        self.restored: CheckpointNote | None = None
 
     def resume(self) -> Position:
         """Load the newest verified checkpoint into the learner. Collective.
@@ -63,6 +67,7 @@ class Saving:
         where = str(Path(self._config.directory) / loaded.note.name)
         check_fit(self._learner.config, loaded.extra, where)
         self._saved_step = loaded.step
+        self.restored = loaded.note
         return position_of(loaded.step, loaded.extra, where)
 
     def due(self, step: int) -> bool:
