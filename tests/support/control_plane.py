@@ -129,9 +129,9 @@ class ControlPlane:
         """Certificate that the API server is verified with."""
         return self._certificate
 
-    def client(self) -> KubeApi:
-        """A plain client with the admin's rights."""
-        return KubeApi(self.url, self._token, self._certificate)
+    def client(self, *, keep: bool = False) -> KubeApi:
+        """A plain client with the admin's rights; with `keep` it keeps its connections."""
+        return KubeApi(self.url, self._token, self._certificate, keep=keep)
 
     def kubectl(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run the real kubectl; the caller judges its exit code."""

@@ -36,7 +36,7 @@ class FakeKubelet:
 
     def __init__(self, plane: ControlPlane, crew: FakeCrew, namespace: str | None = None) -> None:
         self._plane = plane
-        self._api = plane.client()
+        self._api = plane.client(keep=True)
         self._crew = crew
         self._path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
         self._started: set[str] = set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,13 +43,19 @@ class Answer:
 
 
 class KubeApi:
-    """Requests to one API server as its admin; every request has a connection of its own."""
+    """Requests to one API server as its admin.
 
-    def __init__(self, url: str, token: str, authority: Path) -> None:
+    Every request has a connection of its own, so that none depends on what happened to one before. With
+    `keep` a thread's requests share one, which halves what a small request costs: for those who make thousands.
+    """
+
+    def __init__(self, url: str, token: str, authority: Path, *, keep: bool = False) -> None:
         self.url = url
         self._address = urlsplit(url).netloc
         self._token = token
         self._tls = ssl.create_default_context(cafile=str(authority))
+        self._keep = keep
+        self._kept = threading.local()
 
     def request(
         self, method: str, path: str, body: JsonObject | None = None, content_type: str = "", **query: str
@@ -58,17 +65,40 @@ class KubeApi:
         Raises:
             OSError: the server cannot be reached.
         """
-        connection = http.client.HTTPSConnection(self._address, context=self._tls, timeout=30)
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = content_type or "application/json"
+        payload = json.dumps(body) if body is not None else None
+        target = f"{path}?{urlencode(query)}" if query else path
+        connection: http.client.HTTPSConnection | None = getattr(self._kept, "connection", None)
+        if connection is not None:
+            try:
+                return self._ask(connection, method, target, payload, headers)
+            except (OSError, http.client.HTTPException):
+                # The server closed it meanwhile, or is another one by now: what follows shows which.
+                self._kept.connection = None
+        connection = http.client.HTTPSConnection(self._address, context=self._tls, timeout=30)
+        return self._ask(connection, method, target, payload, headers)
+
+    def _ask(
+        self,
+        connection: http.client.HTTPSConnection,
+        method: str,
+        target: str,
+        payload: str | None,
+        headers: dict[str, str],
+    ) -> Answer:
         try:
-            payload = json.dumps(body) if body is not None else None
-            connection.request(method, f"{path}?{urlencode(query)}" if query else path, payload, headers)
+            connection.request(method, target, payload, headers)
             response = connection.getresponse()
             text = response.read().decode()
             warnings = tuple(response.headers.get_all("Warning") or ())
-        finally:
+        except BaseException:
+            connection.close()
+            raise
+        if self._keep and not response.will_close:
+            self._kept.connection = connection
+        else:
             connection.close()
         return Answer(response.status, _as_object(text), warnings)
 
