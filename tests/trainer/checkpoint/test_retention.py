@@ -98,6 +98,13 @@ def test_a_checkpoint_says_which_job_wrote_it(root):
     assert manifest.read(root / str(Name(10, 1))).job_uid == "first"
 
 
+def test_a_copy_that_has_lost_its_mark_is_known_by_its_manifest(root):
+    run(root, "job", 1, 10)
+    (root / str(Name(10, 1)) / layout.owner_mark("job")).unlink()
+    assert Owner(1, "job").wrote(root, Name(10, 1))
+    assert not Owner(1, "another").wrote(root, Name(10, 1))
+
+
 def test_what_a_dead_job_left_unfinished_goes_whatever_its_generation(root):
     run(root, "first", 7, 10)
     left = [begin(root, Name(20, 7), "first"), root / str(Name(30, 7))]

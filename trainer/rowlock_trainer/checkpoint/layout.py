@@ -15,8 +15,8 @@ is of this run, and the furthest loses least. A generation's number says nothing
 job on a kept volume counts from 1 again. It only breaks a tie between two of the same step, which hold the
 same state.
 
-Whose a directory is tells the manifest, and before there is one the owner's mark: an empty file named after
-the job's UID, made together with the directory.
+Whose a directory is tells the owner's mark, an empty file named after the job's UID and made together with
+the directory; where a copy has lost it, the manifest does.
 """
 
 from __future__ import annotations

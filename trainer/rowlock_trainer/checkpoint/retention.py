@@ -41,12 +41,12 @@ class Owner:
 
     def wrote(self, root: Path, name: Name) -> bool:
         """Whether a crew of this job wrote `name`. One of an unreadable origin is nobody's. Raises OSError."""
+        if (root / str(name) / layout.owner_mark(self.job_uid)).exists():
+            return True  # spares reading the manifest, which names every rank's file
         try:
             return checked_manifest(root, str(name)).job_uid == self.job_uid
-        except (BadCheckpointError, CheckpointError):
+        except (BadCheckpointError, CheckpointError, FileNotFoundError):
             return False
-        except FileNotFoundError:
-            return (root / str(name) / layout.owner_mark(self.job_uid)).exists()
 
 
 def retain(

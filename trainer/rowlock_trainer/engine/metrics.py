@@ -1,7 +1,8 @@
 """metrics.jsonl: the run's history beside its checkpoints, one JSON object a line.
 
 Lines are only ever added. Steps taken after a checkpoint that a later generation went back to appear twice,
-each with its generation; for a step, the line of the newest generation is the one that counts.
+each with its generation; for a step, the last line is the one that counts. (Generations cannot say: a new job
+on a kept volume counts them from 1 again.)
 """
 
 from __future__ import annotations
