@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rowlock.local.faults import Faults, Kill
@@ -78,6 +79,13 @@ def test_saving_and_leaving_is_no_loss() -> None:
     timeline = Timeline()
     saved = RankExit(0, ExitCode.SAVED, 50, "saved", 1.0)
     timeline.look(1, (Pod(0, "a", "Failed", exit_code=ExitCode.SAVED),), (reports(1, 50, exits=(saved,)),))
+    assert timeline.recoveries == []
+
+
+def test_a_worker_told_to_go_is_no_loss_however_its_ranks_took_it() -> None:
+    timeline = Timeline()
+    launcher = reports(1, 50, exits=(RankExit(0, 143, 50, "killed by SIGTERM", 1.0),))
+    timeline.look(1, (), (replace(launcher, report=replace(launcher.report, leaving=True)),))
     assert timeline.recoveries == []
 
 
