@@ -253,7 +253,7 @@ def _silent(draft: Draft) -> Incident | None:
     if not any(one.connected for one in draft.crew()):
         return None
     for member in draft.members:
-        if member.phase == "Done":
+        if member.phase in ("Done", "Lost"):  # nothing more to say, or counted already
             continue
         launcher = draft.launcher(member.index)
         if launcher is None and unheard(draft, member.index):

@@ -242,6 +242,18 @@ def test_a_silent_launcher_stays_only_while_the_crew_demonstrably_trains_on(step
         assert [one.reason for one in decision.status.unsettled] == ["WorkerSilent"]
 
 
+def test_a_silent_launcher_is_counted_once_however_long_its_pod_takes_to_go() -> None:
+    current = training_job(spec(recovery={"maxFailures": 1}))
+    silent = launcher(1, connected=False)
+    for seconds in (16, 17, 40, 300):
+        first = launcher(0, "ready", current.status.generation, last_seen=later(seconds))
+        going = pod(1) if seconds < 40 else pod(1, deleting_since=later(30))
+        decision = decide(current, world(pod(0), going, launchers=(first, silent)), later(seconds))
+        assert sum(counts(decision)) == 1
+        assert decision.status.generation == 2
+        current = after(current, decision)
+
+
 def test_a_worker_that_is_done_may_be_silent() -> None:
     before = training_job()
     half = after(before, decide(before, world(pod(0), pod(1), launchers=(launcher(0, "done"), launcher(1))), NOW))
