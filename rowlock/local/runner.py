@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -80,7 +81,7 @@ class LocalRunner:
         self._refusals: tuple[Refusal, ...] = ()
         self._told: set[str] = set()
         self._written = datetime.min.replace(tzinfo=UTC)
-        self._interrupts = 0
+        self._signals: Counter[signal.Signals] = Counter()
 
     async def run(self) -> Job:
         """Run the job; return it as it is when this run is over.
@@ -110,7 +111,7 @@ class LocalRunner:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # Under nohup the terminal may go away: that wish stands.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                loop.add_signal_handler(number, self._interrupted)
+                loop.add_signal_handler(number, self._signalled, number)
 
     def _logged(self, generation: int) -> History:
         try:
@@ -118,16 +119,21 @@ class LocalRunner:
         except (OSError, KeyError, TypeError):
             return History.empty(generation)  # a history that cannot be read tells less, and stops nothing
 
-    def _interrupted(self) -> None:
-        self._interrupts += 1
+    def _signalled(self, number: signal.Signals) -> None:
+        self._signals[number] += 1
         self._wake.set()
+
+    @property
+    def _impatient(self) -> bool:
+        """Whether a person asked twice. A lost terminal says so more than once by itself, kernel and shell both."""
+        return any(self._signals[number] > 1 for number in (signal.SIGINT, signal.SIGTERM))
 
     async def _rounds(self, job: Job) -> Job:
         while True:
             self._wake.clear()
             if self._pods.cold:
                 raise LocalError(self._pods.cold)
-            if self._interrupts:
+            if self._signals:
                 job = replace(job, spec=job.spec.model_copy(update={"suspend": True}))
             job, decision = self._round(job)
             if self._over(job):
@@ -169,7 +175,7 @@ class LocalRunner:
         return job, decision
 
     def _over(self, job: Job) -> bool:
-        if self._interrupts > 1:
+        if self._impatient:
             return True
         alive = any(not pod.terminal for pod in self._pods.observed())
         return job.status.phase == "Suspended" or (job.status.phase in ("Succeeded", "Failed") and not alive)

@@ -107,6 +107,14 @@ def processes_in(directory: Path) -> list[int]:
     return found
 
 
+def wait_until_empty(directory: Path) -> None:
+    """Wait until no process has this working directory any more."""
+    deadline = time.monotonic() + 10
+    while found := processes_in(directory):
+        assert time.monotonic() < deadline, f"still there: {found}"
+        time.sleep(0.05)  # the end of a process that is not our child is told to nobody
+
+
 @contextlib.contextmanager
 def start(path: Path, *options: str) -> Iterator[Run]:
     """Start `rowlock run` beside the test, and end it with the test."""

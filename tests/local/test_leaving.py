@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.runs import finish, manifest, place, processes_in, start, start_process, status, trainer
+from tests.local.runs import (
+    finish,
+    manifest,
+    place,
+    processes_in,
+    start,
+    start_process,
+    status,
+    trainer,
+    wait_until_empty,
+)
 
 #: Runs for ever in the first generation and ends well in any other.
 FIRST_TIME_FOR_EVER = ["sh", "-c", "test $ROWLOCK_GENERATION != 1 || exec sleep 1000"]
@@ -32,6 +42,36 @@ def test_a_run_told_to_go_stops_its_crew_and_the_same_command_goes_on(tmp_path: 
     assert code == 0, output
     assert "cut off" not in output
     assert (status(path)["failures"]["count"], status(path)["preemptions"]["count"]) == (0, 0)
+
+
+def test_a_terminal_that_hangs_up_more_than_once_does_not_cut_the_saving_short(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    saving = "trap 'read line < gate; exit 0' TERM; while :; do sleep 0.1; done"
+    path = manifest(tmp_path, workers=1, command=["sh", "-c", saving])
+    descriptor = os.open(gate, os.O_RDWR)
+    with start(path) as run:
+        run.wait_for("Running, workers 1/1")
+        for _ in range(2):
+            run.process.send_signal(signal.SIGHUP)
+            run.wait_for("Suspending")
+        os.write(descriptor, b"saved\n")
+        assert run.end() == 130, run.output
+    os.close(descriptor)
+    assert status(path)["phase"] == "Suspended"
+
+
+def test_ctrl_c_a_second_time_leaves_at_once_and_says_so(tmp_path: Path) -> None:
+    stubborn = "trap '' TERM; while :; do sleep 0.1; done"
+    path = manifest(tmp_path, workers=1, command=["sh", "-c", stubborn])
+    with start(path) as run:
+        run.wait_for("Running, workers 1/1")
+        run.interrupt()
+        run.wait_for("Suspending")
+        run.interrupt()
+        assert run.end() == 130, run.output
+    assert "was stopped at once" in run.output
+    wait_until_empty(tmp_path)  # what was killed a moment ago, the kernel takes away a moment later
 
 
 def test_a_run_that_was_cut_off_is_taken_up_and_nobody_is_blamed(tmp_path: Path) -> None:
