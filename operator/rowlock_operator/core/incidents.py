@@ -185,7 +185,7 @@ def _blame(draft: Draft, pods: list[Incident], ranks: list[Incident]) -> Inciden
     gone = _hung_up(draft)
     leaving = [one for one in saved if one.replace_pod]
     if draft.spec.command is not None:
-        own, unclear = _own_of_command(draft, own, explained=bool(pods or gone or leaving))
+        own, unclear = _own_of_command(draft, own, explained=bool(pods or gone or leaving or _going(draft)))
         followers += unclear
     if own:
         return min(own, key=lambda one: one.time)
@@ -197,7 +197,23 @@ def _blame(draft: Draft, pods: list[Incident], ranks: list[Incident]) -> Inciden
     ):
         if group:
             return group[0]
+    if followers and (going := _going(draft)):
+        return going[0]
     return _peer_lost(draft, followers, gone) if followers else None
+
+
+def _going(draft: Draft) -> list[Incident]:
+    """Workers whose pod is being deleted and whose launcher is not heard: who lost a peer lost one of these."""
+    found = []
+    for member in draft.members:
+        pod, launcher = draft.pod(member.index), draft.launcher(member.index)
+        if pod is None or pod.uid != member.pod_uid or pod.deleting_since is None or member.phase in ("Lost", "Done"):
+            continue
+        if launcher is not None and launcher.connected:
+            continue
+        words = f"worker {member.index}: its pod is being deleted, and its launcher is gone"
+        found.append(Incident("preemption", "PodDeleted", words, worker=member.index))
+    return found
 
 
 def _own_of_command(draft: Draft, own: list[Incident], *, explained: bool) -> tuple[list[Incident], list[Incident]]:
@@ -215,7 +231,7 @@ def _own_of_command(draft: Draft, own: list[Incident], *, explained: bool) -> tu
     if own and len(draft.members) > 1 and _grace_left(draft, own) > 0:
         draft.wake_in(_grace_left(draft, own))
         return [], []
-    return own, []
+    return ([], own) if own and _missing_heartbeats(draft) else (own, [])
 
 
 def _grace_left(draft: Draft, exits: list[Incident]) -> float:
@@ -229,14 +245,18 @@ def _hung_up(draft: Draft) -> list[Launcher]:
     return [one for one in draft.crew() if not one.connected]
 
 
+def _missing_heartbeats(draft: Draft) -> list[Launcher]:
+    """Launchers that are late to report: a worker that lost its power hangs up on nobody."""
+    return [one for one in draft.crew() if (draft.now - one.last_seen).total_seconds() > 1.5 * HEARTBEAT_SECONDS]
+
+
 def _peer_lost(draft: Draft, followers: list[Incident], gone: list[Launcher]) -> Incident | None:
     if not gone:
         wait = _grace_left(draft, followers)
         if wait > 0:
             draft.wake_in(wait)
             return None
-        # A worker that lost its power hangs up on nobody: who has missed its heartbeats is the one.
-        gone = [one for one in draft.crew() if (draft.now - one.last_seen).total_seconds() > 1.5 * HEARTBEAT_SECONDS]
+        gone = _missing_heartbeats(draft)
     if gone:
         worker = max(gone, key=lambda one: one.last_seen).worker
         words = f"worker {worker}: its connections broke; waiting for its pod to say why"

@@ -32,6 +32,8 @@ def adopt(draft: Draft) -> list[int]:
     vanished = []
     for member in draft.members:
         pod = draft.pod(member.index)
+        if member.phase == "Done" and pod is None:
+            continue  # its part is done, and stays so
         if member.pod_uid and (pod is None or pod.uid != member.pod_uid):
             # One that had not joined this generation went with the one before, and was counted with it.
             if member.phase != "Lost" and member.joined >= draft.status.generation:

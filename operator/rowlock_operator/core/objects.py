@@ -82,6 +82,6 @@ def _replace_lost(draft: Draft) -> None:
 
 
 def _fill_places(draft: Draft) -> None:
-    for member in draft.members:
+    for member in draft.members[: draft.spec.workers]:  # a crew about to shrink needs no new pods beyond
         if not member.pod_uid and draft.pod(member.index) is None:
             draft.act(CreatePod(member.index))

@@ -182,6 +182,22 @@ def test_a_worker_cut_off_that_trained_to_the_end_alone_is_done() -> None:
     assert decide(training_job(), seen, NOW).status.phase == "Succeeded"
 
 
+@pytest.mark.parametrize("phase", ["starting", "ready", "ended"])
+def test_a_pod_that_ended_with_zero_before_its_ranks_trained_ended_early(phase: str) -> None:
+    seen = world(pod(0), pod(1, phase="Succeeded"), launchers=(launcher(0), launcher(1, phase)))
+    assert last_failure(decide(training_job(), seen, NOW)).reason == "EndedEarly"
+
+
+@pytest.mark.parametrize("end_of_pod", [{"exit_code": 137}, {"reason": "Evicted"}])
+def test_what_becomes_of_the_pod_of_a_worker_that_was_done_is_no_incident(end_of_pod) -> None:
+    before = training_job()
+    half = after(before, decide(before, world(pod(0), pod(1), launchers=(launcher(0, "done"), launcher(1))), NOW))
+    decision = decide(half, world(pod(0, phase="Failed", **end_of_pod), pod(1), launchers=(launcher(1),)), NOW)
+    assert counts(decision) == (0, 0)
+    finished = decide(after(half, decision), world(pod(1), launchers=(launcher(1, "done"),)), NOW)
+    assert (finished.status.phase, counts(finished)) == ("Succeeded", (0, 0))
+
+
 # --- launchers that are not heard ------------------------------------------------------------------------
 
 
@@ -392,10 +408,25 @@ def test_a_commands_exit_waits_for_the_pod_that_explains_it(cause, expected, rea
 
 def test_a_commands_exit_that_nothing_explains_is_its_own() -> None:
     before = training_job(spec(**COMMAND))
-    seen = world(pod(0), pod(1), launchers=(FOLLOWER, launcher(1)))
+    seen = world(pod(0), pod(1), launchers=(replace(FOLLOWER, last_seen=later(4)), launcher(1, last_seen=later(3))))
     decision = decide(before, seen, later(5))
     assert counts(decision) == (1, 0)
     assert (last_failure(decision).reason, last_failure(decision).worker) == ("RankFailed", 0)
+
+
+def test_a_worker_that_lost_its_power_explains_the_exit_codes_of_a_users_command() -> None:
+    before = training_job(spec(**COMMAND))
+    seen = world(pod(0), pod(1), launchers=(replace(FOLLOWER, last_seen=later(4)), launcher(1)))
+    decision = decide(before, seen, later(5))
+    assert [(one.reason, one.worker) for one in decision.status.unsettled] == [("WorkerLost", 1)]
+
+
+def test_a_leaving_worker_explains_a_commands_exit_codes_however_late_that_is_known() -> None:
+    before = training_job(spec(**COMMAND))
+    leaving = launcher(1, "ended", exits=(end(1, 143),), leaving=True, last_seen=later(9))
+    follower = replace(FOLLOWER, last_seen=later(9))
+    decision = decide(before, world(pod(0), pod(1), launchers=(follower, leaving)), later(9))
+    assert counts(decision) == (0, 1)
 
 
 def test_an_eviction_does_not_fail_a_command_that_has_no_failures_left() -> None:
@@ -411,10 +442,11 @@ def test_a_peers_exit_code_does_not_hide_the_one_that_may_be_retried(told_by: st
     before = training_job(spec(**COMMAND, recovery={"retryableExitCodes": [42]}))
     peer = launcher(0, "ended", exits=(end(0, 1, time=NOW.timestamp() + 1),))
     waiting = after(before, decide(before, world(pod(0), pod(1), launchers=(peer, launcher(1))), NOW))
+    peer = replace(peer, last_seen=later(6))
     if told_by == "pod":
         seen = world(pod(0), pod(1, phase="Failed", exit_code=42), launchers=(peer,))
     else:
-        seen = world(pod(0), pod(1), launchers=(peer, launcher(1, "ended", exits=(end(1, 42),))))
+        seen = world(pod(0), pod(1), launchers=(peer, launcher(1, "ended", exits=(end(1, 42),), last_seen=later(6))))
     decision = decide(waiting, seen, later(6))
     assert decision.status.phase == "Recovering"
     assert last_failure(decision).exit_code == 42
@@ -437,6 +469,21 @@ def test_a_worker_that_hung_up_explains_the_exit_codes_of_a_users_command() -> N
     before = training_job(spec(**COMMAND))
     decision = decide(before, world(pod(0), pod(1), launchers=(FOLLOWER, launcher(1, connected=False))), NOW)
     assert [(one.reason, one.worker) for one in decision.status.unsettled] == [("WorkerLost", 1)]
+
+
+@pytest.mark.parametrize("what", [COMMAND, {}])
+@pytest.mark.parametrize("crew", [(), (launcher(1, connected=False),)])
+def test_a_pod_that_is_being_deleted_and_no_longer_heard_is_the_peer_that_was_lost(what, crew) -> None:
+    before = training_job(spec(**what))
+    code = 1 if what else ExitCode.PEER_LOST
+    follower = launcher(0, "ended", exits=(end(0, code),))
+    seen = world(pod(0), pod(1, deleting_since=NOW), launchers=(follower, *crew))
+    decision = decide(before, seen, later(1))
+    assert counts(decision) == (0, 1)
+    assert (last_preemption(decision).reason, last_preemption(decision).worker) == ("PodDeleted", 1)
+    # As long as it is heard it may still save, and is no cause.
+    heard = world(pod(0), pod(1, deleting_since=NOW), launchers=(follower, launcher(1)))
+    assert counts(decide(before, heard, later(1))) == (0, 0)
 
 
 def test_a_restarted_operator_counts_what_it_wrote_only_once() -> None:

@@ -148,6 +148,14 @@ def test_ranks_that_end_one_by_one_while_saving_are_nobodys_fault() -> None:
     assert condition(half, "Ready") == ("False", "Saving")
 
 
+def test_a_crew_that_saves_to_shrink_gets_no_new_pods_beyond_its_new_size() -> None:
+    shrinking = wished(training_job(spec(workers=4)), workers=1)
+    crew = tuple(launcher(i) for i in range(3))
+    decision = decide(shrinking, world(*(pod(i) for i in range(3)), launchers=crew), NOW)
+    assert phase_of(decision) == "save"
+    assert decision.actions == ()
+
+
 def test_a_pod_that_goes_in_the_round_its_crew_is_replaced_is_nobodys_fault() -> None:
     resizing = wished(training_job(), workers=4)
     saving = after(resizing, decide(resizing, world(pod(0), pod(1), launchers=CREW), NOW))
