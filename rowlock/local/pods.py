@@ -156,6 +156,8 @@ class LocalPods:
             self._signal(pod, signal.SIGKILL)
         if self._attached:
             self._spawner.close()
+            # The end of what was just killed must not meet a loop that is being closed: Python complains aloud.
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         else:
             # There was no event loop yet, so nobody has reaped it and its number is certainly still its own.
             os.kill(self._spawner.zygote_pid, signal.SIGKILL)
