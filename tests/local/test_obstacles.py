@@ -14,6 +14,7 @@ import pytest
 from rowlock.api.manifest import load_manifest
 from rowlock.local.directory import JobDirectory
 from rowlock.local.errors import LocalError
+from rowlock.local.runner import RETRY_SECONDS
 from tests.local.runs import finish, manifest, place, start_process, status
 
 
@@ -53,7 +54,9 @@ def test_a_record_that_cannot_be_kept_hides_no_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", [None, "shared"])
 def test_a_place_for_checkpoints_that_cannot_be_made_is_named(tmp_path: Path, named: str | None) -> None:
     storage = {"claimName": named} if named else {}
-    path = manifest(tmp_path, command=["true"], checkpoint={"storage": storage}, activeDeadlineSeconds=1)
+    # The deadline ends a run that would wait for room for ever; it is longer than a refusal waits to be told.
+    deadline = int(RETRY_SECONDS) + 2
+    path = manifest(tmp_path, command=["true"], checkpoint={"storage": storage}, activeDeadlineSeconds=deadline)
     spot = place(path) / "checkpoints" if named is None else place(path).parent / ".claims" / named
     spot.parent.mkdir(parents=True)
     spot.write_text("in the way")
