@@ -293,6 +293,17 @@ def test_a_spec_changed_while_suspended_gives_pods_of_the_new_spec() -> None:
     assert counts(settled) == (0, 0)
 
 
+def test_a_pod_of_an_older_spec_that_is_seen_late_never_gets_a_place() -> None:
+    running = training_job()
+    changed = wished(running, image="other:2")
+    begun = after(changed, decide(changed, world(), NOW))  # its old pods went while nobody looked
+    late, new = of_spec(1, running.spec), of_spec(0, changed.spec)
+    decision = decide(begun, world(new, late), later(1))
+    assert places(decision) == ("pod-0", "")
+    assert decision.actions == (DeletePod(1, "pod-1"),)
+    assert counts(decision) == (0, 0)
+
+
 def test_a_spec_changed_while_suspending_replaces_every_pod_of_the_old_one() -> None:
     running = training_job()
     old = tuple(of_spec(i, running.spec) for i in range(2))
