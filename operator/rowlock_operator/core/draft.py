@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rowlock.api.v1alpha1 import Condition
 from rowlock_operator.core.model import Action, Event, Job, Launcher, Observed, Pod
+from rowlock_operator.core.shape import spec_hash
 
 if TYPE_CHECKING:
     from rowlock.api.v1alpha1 import JobSpec, JobStatus, WorkerStatus
@@ -45,6 +46,8 @@ class Draft:
         # Asked for over and over; looked up, so that a crew of a thousand does not cost a million looks.
         self._pods = {pod.worker: pod for pod in self.observed.pods}
         self._launchers = {(one.worker, one.pod_uid): one for one in self.observed.launchers}
+        #: Fingerprint of the spec that pods have to be made from.
+        self.spec_hash = spec_hash(self.job.spec)
 
     @property
     def spec(self) -> JobSpec:

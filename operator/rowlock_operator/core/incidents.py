@@ -120,7 +120,7 @@ def judge(pod: Pod) -> Incident:
     preempted = (
         pod.disrupted or pod.reason in DISRUPTION_REASONS or pod.deleting_since is not None or code == ExitCode.SAVED
     )
-    reason = pod.reason or ("Preempted" if preempted else "PodFailed")
+    reason = pod.disruption or pod.reason or ("Preempted" if preempted else "PodFailed")
     ending = f" with exit code {code}" if code >= 0 else ""
     words = f"worker {pod.worker}: its pod ended{ending} ({reason})"
     if pod.message:

@@ -11,7 +11,6 @@ from rowlock_operator.core.draft import Draft, to_text
 from rowlock_operator.core.membership import adopt, fit_members, remove
 from rowlock_operator.core.recovery import begin_generation
 from rowlock_operator.core.settlement import settle_as_is
-from rowlock_operator.core.shape import spec_hash
 
 _WORDS = {
     "Resuming": "going on with {workers} workers",
@@ -24,7 +23,7 @@ def reform(draft: Draft) -> bool:
     """Give the job the crew that its spec asks for; return True while an older crew is saving for it."""
     why = _why_reform(draft)
     if why is None:
-        draft.status.spec_hash = spec_hash(draft.spec)
+        draft.status.spec_hash = draft.spec_hash
         return False
     if _ranks_at_work(draft) and not _patience_over(draft, why):
         return True
@@ -80,7 +79,7 @@ def _why_reform(draft: Draft) -> str | None:
         return "Starting"
     if status.workers.wanted != draft.spec.workers:
         return "Resizing"
-    if status.spec_hash not in ("", spec_hash(draft.spec)):
+    if status.spec_hash not in ("", draft.spec_hash):
         return "SpecChanged"
     if saving is not None and saving.status == "True":
         return saving.reason
@@ -88,7 +87,7 @@ def _why_reform(draft: Draft) -> str | None:
 
 
 def _new_crew(draft: Draft) -> None:
-    status, fingerprint = draft.status, spec_hash(draft.spec)
+    status, fingerprint = draft.status, draft.spec_hash
     if status.phase in ("Suspended", "Suspending"):
         draft.set_condition("Suspended", "False", "Resumed", "")
         status.phase = "Pending"

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from rowlock.api.v1alpha1 import WorkerStatus
 from rowlock_operator.core.draft import Draft
 from rowlock_operator.core.model import DeletePod, Pod
-from rowlock_operator.core.shape import spec_hash
 
 #: Seconds past a pod's own grace after which a pod that will not go is force-deleted: its node is most
 #: likely dead. The kubelet itself needs a few seconds past the grace on a busy node.
@@ -59,7 +58,7 @@ def mark_joined(draft: Draft) -> None:
 
 def is_outdated(draft: Draft, pod: Pod) -> bool:
     """Return whether a pod was made from an older spec."""
-    return pod.spec_hash not in ("", spec_hash(draft.spec))
+    return pod.spec_hash not in ("", draft.spec_hash)
 
 
 def overdue_at(pod: Pod) -> datetime | None:

@@ -49,6 +49,8 @@ class Pod:
     message: str = ""
     #: True when condition DisruptionTarget holds: preempted by the scheduler, drained, evicted, node lost.
     disrupted: bool = False
+    #: That condition's own reason: PreemptionByScheduler, EvictionByEvictionAPI, DeletionByTaintManager, ...
+    disruption: str = ""
     #: Why a container waits: ErrImagePull, ImagePullBackOff, CreateContainerConfigError, ...
     waiting_reason: str = ""
     waiting_message: str = ""

@@ -41,6 +41,7 @@ def pod_of(body: Json) -> Pod | None:
     reason, message = _cause(status, ended)
     waiting_reason, waiting_message = _waiting(status)
     grace = _grace_seconds(body)
+    disruption = _condition(status, "DisruptionTarget")
     return Pod(
         worker=int(index),
         uid=meta["uid"],
@@ -51,7 +52,8 @@ def pod_of(body: Json) -> Pod | None:
         exit_code=None if ended is None else _exit_code(ended),
         reason=reason,
         message=message,
-        disrupted=_condition(status, "DisruptionTarget").get("status") == "True",
+        disrupted=disruption.get("status") == "True",
+        disruption=str(disruption.get("reason", "")) if disruption.get("status") == "True" else "",
         waiting_reason=waiting_reason,
         waiting_message=waiting_message,
         unschedulable=_unschedulable(status),

@@ -493,3 +493,12 @@ def test_a_restarted_operator_counts_what_it_wrote_only_once() -> None:
     reread = replace(before, status=first.status.model_validate(first.status.model_dump(by_alias=True)))
     again = decide(reread, seen, later(1))
     assert again.status == first.status
+
+
+def test_a_disruption_is_named_by_its_own_reason() -> None:
+    preempted = pod(
+        1, phase="Failed", exit_code=143, reason="Error", disrupted=True, disruption="PreemptionByScheduler"
+    )
+    decision = decide(training_job(), world(pod(0), preempted, launchers=(launcher(0),)), NOW)
+    assert decision.status.preemptions.last is not None
+    assert decision.status.preemptions.last.reason == "PreemptionByScheduler"
