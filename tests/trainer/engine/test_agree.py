@@ -26,9 +26,10 @@ def votes(agreement: Agreement, clock: Clock, step_seconds: float, steps: int) -
     """Steps after which was voted."""
     voted = []
     for step in range(1, steps + 1):
+        agreement.before(step, stop=False, save=False)
         clock.now += step_seconds
         if agreement.due(step):
-            agreement.vote(step, stop=False, save=False)
+            agreement.after(step, stop=False, save=False)
             voted.append(step)
     return voted
 
@@ -66,9 +67,11 @@ def run(options: dict[str, Any]) -> int:
     agreement = Agreement(groups.control, leader=rank == 0, step=0, clock=clock)
     decisions = []
     for step in range(1, 201):
+        wishes = {"stop": rank == 1 and step > 120, "save": rank == 2 and step > 50}
+        agreement.before(step, **wishes)
         clock.now += 0.001 * (rank + 1)
         if agreement.due(step):
-            verdict = agreement.vote(step, stop=rank == 1 and step > 120, save=rank == 2 and step > 50)
+            verdict = agreement.after(step, **wishes)
             decisions.append([step, verdict.stop, verdict.save])
             if verdict.stop:
                 break
@@ -89,5 +92,32 @@ def test_ranks_with_different_clocks_and_wishes_take_the_same_decisions(parent: 
 
 def test_a_crew_of_one_decides_alone() -> None:
     agreement = Agreement(None, leader=True, step=0)
-    assert agreement.vote(1, stop=True, save=False) == Verdict(stop=True)
-    assert agreement.vote(2, stop=False, save=True) == Verdict(save=True)
+    assert agreement.after(1, stop=True, save=False) == Verdict(stop=True)
+    assert agreement.after(agreement_step(agreement), stop=False, save=True) == Verdict(save=True)
+
+
+def test_on_short_steps_a_wish_counts_from_the_vote_that_opens_after_it() -> None:
+    clock = Clock()
+    agreement = Agreement(None, leader=True, step=0, clock=clock)
+    assert votes(agreement, clock, step_seconds=0.01, steps=3) == [1, 3]
+    for step in range(4, agreement_step(agreement)):
+        assert agreement.after(step, stop=True, save=False) == Verdict()
+    due = agreement_step(agreement)
+    agreement.before(due, stop=False, save=False)
+    assert agreement.after(due, stop=True, save=False) == Verdict(), "the vote was open before the wish"
+    due = agreement_step(agreement)
+    agreement.before(due, stop=True, save=False)
+    assert agreement.after(due, stop=True, save=False) == Verdict(stop=True)
+
+
+def test_on_long_steps_a_wish_made_during_the_step_counts_at_its_end() -> None:
+    clock = Clock()
+    agreement = Agreement(None, leader=True, step=0, clock=clock)
+    assert votes(agreement, clock, step_seconds=2 * VOTE_INTERVAL, steps=2) == [1, 2]
+    agreement.before(3, stop=False, save=False)
+    assert agreement.after(3, stop=True, save=False) == Verdict(stop=True)
+
+
+def agreement_step(agreement: Agreement) -> int:
+    """The next step that is voted on."""
+    return next(step for step in itertools.count(1) if agreement.due(step))

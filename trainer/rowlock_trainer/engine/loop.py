@@ -14,7 +14,7 @@ import torch.distributed as dist
 from rowlock.protocol import ExitCode
 from rowlock_trainer.channel import RankChannel, RankSetup
 from rowlock_trainer.checkpoint import Checkpointer
-from rowlock_trainer.engine.agree import Agreement, Verdict
+from rowlock_trainer.engine.agree import Agreement
 from rowlock_trainer.engine.evaluate import evaluate
 from rowlock_trainer.engine.failure import is_peer_lost
 from rowlock_trainer.engine.fault import Fault
@@ -69,6 +69,7 @@ def train(
 
     while step < config.steps:
         step += 1
+        agreement.before(step, stop=channel.command.save, save=rank == 0 and saving.overdue())
         loss = learner.take_step(model, step, samples, rank=rank, world_size=world_size)
         samples += config.global_batch_size
 
@@ -77,9 +78,7 @@ def train(
         if config.evaluate_every_steps and step % config.evaluate_every_steps == 0 and step < config.steps:
             reporter.evaluated(step, samples, evaluate(learner, groups))
 
-        verdict = Verdict()
-        if agreement.due(step):
-            verdict = agreement.vote(step, stop=channel.command.save, save=rank == 0 and saving.overdue())
+        verdict = agreement.after(step, stop=channel.command.save, save=rank == 0 and saving.overdue())
         if verdict.stop and step < config.steps:
             saving.save_for_good(Position(step, samples, reporter.loss))
             log.info("saved at step %d, as told; ending", step)
