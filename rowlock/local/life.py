@@ -32,8 +32,19 @@ def take_up(job: Job, now: datetime) -> tuple[Job, str]:
         return replace(job, status=_new_life(status)), _after_failure(status)
     if status.generation == 0 or status.phase in ("Suspended", "Succeeded"):
         return job, ""
+    job = replace(job, status=_settled(status))
     at_rest = decide(replace(job, spec=job.spec.model_copy(update={"suspend": True})), Observed(), now).status
     return replace(job, status=at_rest), "the last run was cut off; going on"
+
+
+def _settled(status: JobStatus) -> JobStatus:
+    """Return a status in which every fault stays what it was counted as: no pod is left to say otherwise."""
+    settled = status.model_copy(deep=True)
+    if settled.unsettled:
+        newest = [*settled.unsettled, *([settled.failures.last] if settled.failures.last is not None else [])]
+        settled.failures.last = max(newest, key=lambda one: one.time)
+        settled.unsettled = []
+    return settled
 
 
 def _new_life(status: JobStatus) -> JobStatus:

@@ -146,6 +146,25 @@ def test_an_api_server_that_fails_a_third_of_the_time_only_costs_time(
         made.close()
 
 
+def test_a_conflict_that_keeps_a_pod_from_being_deleted_only_costs_time(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    with FlakyProxy(control_plane, seed=0) as proxy:
+        made = World(control_plane, namespace, tmp_path)
+        kubeconfig = operator_kubeconfig(control_plane, tmp_path, server=proxy.url)
+        made.operator = OperatorProcess(kubeconfig, tmp_path, namespace)
+        made.operator.start()
+        made.apply(job_manifest("vetoed", workers=2, trainer=_trainer(2)))
+        made.until_running("vetoed", generation=1)
+        proxy.vetoes = 2
+        made.kubelet.fail(made.pod("vetoed", 1), code=1)
+        status = made.until_running("vetoed", generation=2)
+
+        assert proxy.vetoes == 0
+        assert (status["failures"]["count"], status["preemptions"]["count"]) == (1, 0)
+        made.close()
+
+
 def test_an_operator_without_its_api_server_says_so_and_waits(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     cluster = {"name": "gone", "cluster": {"server": f"http://127.0.0.1:{port}"}}

@@ -37,6 +37,8 @@ class FlakyProxy:
         self._random = random.Random(seed)
         #: Share of requests, watches aside, that go wrong.
         self.share = 0.0
+        #: Deletions still to be refused with a conflict, as an admission webhook may, while the object lives.
+        self.vetoes = 0
         #: How often each fault struck.
         self.struck: Counter[str] = Counter()
         #: Called around every write with its number from 1 and "before" or "after" it reached the server;
@@ -85,6 +87,9 @@ class FlakyProxy:
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "DELETE" and self.vetoes > 0:
+            self.vetoes -= 1
+            return _status(409, "Conflict")
         fault = self._fault(request)
         if fault is not None:
             self.struck[fault] += 1

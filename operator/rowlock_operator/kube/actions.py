@@ -208,7 +208,8 @@ class Actions:
         labels = body["metadata"].get("labels") or {}
         lost = [label for label in FOUND_BY if label in wanted and labels.get(label) != wanted[label]]
         if not lost:
-            collection.put(body)
+            if not collection.put(body):
+                outcome.again_after = IN_THE_WAY_SECONDS  # older than what is known: it is about to go
         elif isinstance(action, CreatePod):
             log.warning("%s/%s: pod %s lost its label %s and is replaced", job.namespace, job.name, name, lost[0])
             await self._delete_pod(job, DeletePod(action.worker, body["metadata"]["uid"]))
@@ -232,13 +233,26 @@ class Actions:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
-            # Gone, or another pod of that name by now: either way this one is no more.
+            # Gone, or another pod of that name by now: either way this one is no more. But a conflict may be
+            # an admission webhook's, too, and then the pod lives: only the server's own word buries one.
+            if error.status == 409 and await self._lives(job, name, action.uid):
+                raise
             if (pod := held()) is not None:
                 self._cluster.pods.remove_for_good(pod)
             return
         # Where the watch was faster the pod is gone already, and the answer is old news.
         if answer.get("kind") == "Pod" and held() is not None:
             self._cluster.pods.put(answer)
+
+    async def _lives(self, job: Job, name: str, uid: str) -> bool:
+        """Return whether the pod of this name and UID exists, by the server's word."""
+        try:
+            body = await self._client.get(PODS, job.namespace, name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+        return bool(body["metadata"]["uid"] == uid)
 
     async def _delete_job(self, job: Job) -> None:
         try:

@@ -8,8 +8,8 @@ A vote is one small all-reduce, and waiting for it would make the ranks of a fas
 gradients already do. So votes on short steps are opened before the step and counted after it, by when they have
 long been decided; with steps as long as the interval, when another step of delay would matter to a grace period,
 they are opened and counted after it. How many steps lie between two votes is part of the vote: rank 0 proposes
-it from the time it measured, the others propose nothing. A wish waits for the next vote: at most the interval
-and two short steps, or one long one.
+it from the time it measured, the others propose nothing. A wish waits for the next vote: while steps keep their
+pace, and besides evaluations, at most the interval and two short steps, or one long one.
 """
 
 from __future__ import annotations
