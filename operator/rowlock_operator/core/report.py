@@ -53,6 +53,8 @@ def _take_checkpoint(draft: Draft, report: Report) -> None:
         draft.status.last_checkpoint = CheckpointStatus(
             step=note.step, name=note.name, size_bytes=note.size_bytes, time=_clock(note.time)
         )
+    elif report.resumed_from == 0:
+        draft.status.last_checkpoint = None  # the crew looked and found none: the one known is gone
 
 
 def progress_status(progress: Progress) -> ProgressStatus:

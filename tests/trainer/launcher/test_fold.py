@@ -127,3 +127,9 @@ def test_notices_are_told_once_under_an_id_of_their_own_and_the_oldest_go():
     many = RankState(2, 0, notices=tuple(Notice(str(n), "Warning", "") for n in range(NOTICES + 5)))
     assert [one.id for one in add_notices(told, many)][-1] == f"g2-r0-{NOTICES + 4}"
     assert len(add_notices(told, many)) == NOTICES
+
+
+def test_a_crew_that_found_no_checkpoint_forgets_the_one_known():
+    known = CheckpointNote(8, 1, 1, 0.0, "step-8")
+    assert newest_checkpoint(known, [rank(resumed_from=0)]) is None
+    assert newest_checkpoint(known, [rank()]) == known

@@ -99,3 +99,12 @@ def test_a_crew_that_waits_says_for_whom() -> None:
     decision = decide(begun, world(pod(0), pod(1), launchers=(launcher(0, "ready"),)), NOW)
     ready = next(one for one in decision.status.conditions if one.type == "Ready")
     assert (ready.reason, ready.message) == ("WaitingForWorkers", "generation 1 waits for workers 1")
+
+
+def test_a_checkpoint_that_the_crew_no_longer_finds_is_not_shown() -> None:
+    before = training_job()
+    told = decide(before, world(pod(0), pod(1), launchers=(launcher(0, checkpoint=note()), launcher(1))), NOW)
+    assert told.status.last_checkpoint is not None
+    afresh = launcher(0, resumed_from=0)
+    decision = decide(after(before, told), world(pod(0), pod(1), launchers=(afresh, launcher(1))), NOW)
+    assert decision.status.last_checkpoint is None

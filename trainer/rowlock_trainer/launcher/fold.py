@@ -84,6 +84,8 @@ def newest_checkpoint(known: CheckpointNote | None, ranks: Iterable[Rank]) -> Ch
         known: What this worker's ranks of an earlier generation, or these ranks, said last.
         ranks: The ranks of this generation.
     """
+    if any(rank.state.resumed_from == 0 for rank in ranks):
+        known = None  # they looked and found none
     said = [rank.state.checkpoint for rank in ranks if rank.state.checkpoint is not None]
     return max(said, key=lambda note: (note.step, note.time), default=known)
 
