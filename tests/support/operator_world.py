@@ -131,7 +131,11 @@ class World:
         except TimeoutError as error:
             jobs = {job["metadata"]["name"]: job.get("status") for job in self.api.list(self.path(JOBS))}
             words = "\n".join(self.operator.log.read_text().splitlines()[-40:])
-            raise AssertionError(f"{error}\n{json.dumps(jobs, indent=1)}\n{words}") from None
+            pods = [
+                (pod["metadata"]["name"], pod["metadata"]["uid"], pod["metadata"].get("deletionTimestamp"), pod["status"])
+                for pod in self.api.list(self.path("pods"))
+            ]
+            raise AssertionError(f"{error}\n{json.dumps(jobs, indent=1)}\n{pods}\n{words}") from None
 
     def until_phase(self, job: str, phase: str) -> JsonObject:
         """Wait for a job's phase; return its status."""
