@@ -132,7 +132,12 @@ class World:
             jobs = {job["metadata"]["name"]: job.get("status") for job in self.api.list(self.path(JOBS))}
             words = "\n".join(self.operator.log.read_text().splitlines()[-40:])
             pods = [
-                (pod["metadata"]["name"], pod["metadata"]["uid"], pod["metadata"].get("deletionTimestamp"), pod["status"])
+                (
+                    pod["metadata"]["name"],
+                    pod["metadata"]["uid"],
+                    pod["metadata"].get("deletionTimestamp"),
+                    pod["status"],
+                )
                 for pod in self.api.list(self.path("pods"))
             ]
             raise AssertionError(f"{error}\n{json.dumps(jobs, indent=1)}\n{pods}\n{words}") from None

@@ -1,0 +1,1 @@
+"""Clusters that the end-to-end tests run on."""

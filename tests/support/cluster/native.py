@@ -1,0 +1,192 @@
+"""The native cluster: several nodes on one Linux machine without Docker.
+
+Real components all the way down: etcd, API server, controllers, scheduler, and for each node a containerd, a kubelet
+and a kube-proxy in a network namespace of its own. One such cluster a machine; everything it leaves anywhere
+carries its name, so that `down` finds it all, whoever was killed when.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from tests.support.cluster import credentials, images, network, services
+from tests.support.cluster.control import Control
+from tests.support.cluster.daemons import command_lines, descendants, kill_all, start_time
+from tests.support.cluster.layout import MAX_NODES, Layout, NodeNames
+from tests.support.cluster.mounts import remove_cgroups, unmount_below
+from tests.support.cluster.node import Node
+from tests.support.cluster.programs import Programs, provide
+from tests.support.cluster.services import Services
+from tests.support.go_programs import say
+from tests.support.kube_api import KubeApi, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+READY_SECONDS = 180.0
+
+
+class NativeCluster:
+    """The cluster of this machine, running or not."""
+
+    def __init__(self, layout: Layout, programs: Programs, count: int) -> None:
+        self.layout = layout
+        self._programs = programs
+        self.control = Control(layout, programs)
+        self.services = Services(layout, programs)
+        self.nodes = [Node(NodeNames(number), layout, programs) for number in range(1, count + 1)]
+
+    @classmethod
+    def up(cls, count: int = 3, seed_images: Sequence[str] = ()) -> NativeCluster:
+        """Start one and wait until its nodes are ready; what an earlier one left is removed first.
+
+        Args:
+            count: Nodes.
+            seed_images: Images of podman's store that every node is to begin with.
+
+        Raises:
+            BinariesError: a program is missing and cannot be had.
+            RuntimeError: a component ended, with the end of its log.
+            TimeoutError: a component did not get ready.
+        """
+        if not 1 <= count <= MAX_NODES:
+            raise ValueError(f"a native cluster has from 1 to {MAX_NODES} nodes, not {count}")
+        layout = Layout.default()
+        programs = provide(layout.state.parent / "cluster-programs")
+        down(layout)
+        cluster = cls(layout, programs, count)
+        began = time.monotonic()
+        (layout.run).mkdir(parents=True)
+        (layout.run / "nodes").write_text(f"{count}\n")
+        cluster._start(seed_images)
+        say(f"{count} nodes ready in {time.monotonic() - began:.0f} s")
+        return cluster
+
+    @classmethod
+    def attach(cls) -> NativeCluster | None:
+        """Return the cluster that runs on this machine, None when none does."""
+        layout = Layout.default()
+        with contextlib.suppress(FileNotFoundError):
+            count = int((layout.run / "nodes").read_text())
+            cluster = cls(layout, provide(layout.state.parent / "cluster-programs"), count)
+            return cluster if cluster.control.apiserver.running else None
+        return None
+
+    # --- what tests ask for (see interface.Cluster) -------------------------------------------------
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.layout.kubeconfig
+
+    @property
+    def audit_log(self) -> Path:
+        return self.layout.audit_log
+
+    @property
+    def node_names(self) -> list[str]:
+        return [node.names.name for node in self.nodes]
+
+    def api(self) -> KubeApi:
+        token = credentials.token_of(self.layout, "kubernetes-admin")
+        return KubeApi(credentials.URL, token, self.layout.credentials / "ca.crt")
+
+    def kubectl(self, *words: str, stdin: str | None = None) -> str:
+        command = [self._programs.kubernetes["kubectl"], f"--kubeconfig={self.layout.kubeconfig}", *words]
+        return network.run(*command, stdin=stdin).stdout
+
+    def load(self, names: Sequence[str]) -> None:
+        for name in names:
+            images.push(name)
+        images.pull_everywhere(self.nodes, names)
+
+    def publish(self, image: str, name: str) -> None:
+        images.push(image, name)
+
+    def on_node(self, node: str, *command: str) -> str:
+        return network.run(*network.in_namespace(self._node(node).names), *command).stdout
+
+    def power_off(self, node: str) -> None:
+        self._node(node).power_off()
+
+    def power_on(self, node: str) -> None:
+        self._node(node).power_on()
+
+    def stop_apiserver(self) -> None:
+        self.control.apiserver.kill()
+
+    def start_apiserver(self) -> None:
+        self.control.start_apiserver()
+
+    def volume(self, namespace: str, claim: str) -> Path:
+        (found,) = self.layout.volumes.glob(f"{namespace}_{claim}_*")
+        return found
+
+    # --- parts --------------------------------------------------------------------------------------
+
+    def _node(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.names.name == name)
+
+    def _start(self, seed_images: Sequence[str]) -> None:
+        names = [node.names for node in self.nodes]
+        network.lay_bridge()
+        for one in names:
+            network.lay_node(one, [other for other in names if other is not one])
+        credentials.issue(self.layout, names)
+        self.services.start_registry()
+        images.push_pause(self._programs.pause, self.layout.run)
+        self._seed(seed_images)
+        for node in self.nodes:
+            node.start_runtime()
+        self.control.start()
+        for node in self.nodes:
+            node.start_kubelet()
+        self.services.start()
+        self.kubectl("apply", "-f", "-", stdin=services.objects())
+        self.services.await_names()
+        for node in self.nodes:
+            node.await_proxy()
+        wait_until(self._all_ready, READY_SECONDS, "all nodes are ready")
+        wait_until(self._takes_pods, READY_SECONDS, "the default namespace takes pods")
+
+    def _seed(self, seed_images: Sequence[str]) -> None:
+        ids = [images.image_id(name) for name in seed_images]
+        if not ids or None in ids:
+            return
+        for name in seed_images:
+            images.push(name)
+        store = images.seed(self.layout, "-".join(str(one)[:12] for one in ids), seed_images)
+        for node in self.nodes:
+            images.plant(node.store, store)
+
+    def _all_ready(self) -> bool:
+        path = '{range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\\n"}{end}'
+        lines = self.kubectl("get", "nodes", "-o", f"jsonpath={path}").split()
+        return len(lines) == len(self.nodes) and set(lines) == {"True"}
+
+    def _takes_pods(self) -> bool:
+        """Pods are refused until a controller has made their namespace's default service account."""
+        words = ("get", "serviceaccounts", "--field-selector=metadata.name=default", "-o", "name")
+        return bool(self.kubectl(*words).strip())
+
+
+def down(layout: Layout | None = None) -> None:
+    """Remove the cluster of this machine, however little or much of it there is."""
+    layout = layout or Layout.default()
+    kill_all(_processes(layout))
+    remove_cgroups(layout.run)
+    unmount_below(layout.run, layout.state)
+    network.take_up()
+    for folder in (layout.run, layout.state):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def _processes(layout: Layout) -> list[int]:
+    """Whatever names a folder of the cluster on its command line, and its children: containers are such."""
+    ours = (f"{layout.run}/", f"{layout.state}/")
+    found = [pid for pid, line in command_lines().items() if any(folder in word for word in line for folder in ours)]
+    return [pid for pid in descendants(found) if start_time(pid) is not None]

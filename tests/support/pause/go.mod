@@ -1,0 +1,3 @@
+module rowlock.dev/tests/support/pause
+
+go 1.26.0
