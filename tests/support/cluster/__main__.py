@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from rowlock import __version__
 from tests.support.cluster.native import NativeCluster, down
 from tests.support.go_programs import BinariesError, say
+
+#: The first decides when the seed is made anew; what changes with every commit comes by layers on top of it.
+SEED_IMAGES = tuple(f"ghcr.io/rowlock/{name}:{__version__}" for name in ("torch", "trainer", "operator"))
 
 
 def main() -> int:
@@ -20,7 +24,7 @@ def main() -> int:
     if given.command == "down":
         down()
         return 0
-    cluster = NativeCluster.up(given.nodes)
+    cluster = NativeCluster.up(given.nodes, seed_images=SEED_IMAGES)
     say(f"export KUBECONFIG={cluster.layout.kubeconfig}")
     return 0
 

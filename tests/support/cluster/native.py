@@ -46,7 +46,7 @@ class NativeCluster:
 
         Args:
             count: Nodes.
-            seed_images: Images of podman's store that every node is to begin with.
+            seed_images: Images of podman's store that every node is to begin with, if the first is there.
 
         Raises:
             BinariesError: a program is missing and cannot be had.
@@ -95,7 +95,11 @@ class NativeCluster:
         return KubeApi(credentials.URL, token, self.layout.credentials / "ca.crt")
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
-        command = [self._programs.kubernetes["kubectl"], f"--kubeconfig={self.layout.kubeconfig}", *words]
+        command: list[str | Path] = [
+            self._programs.kubernetes["kubectl"],
+            f"--kubeconfig={self.layout.kubeconfig}",
+            *words,
+        ]
         return network.run(*command, stdin=stdin).stdout
 
     def load(self, names: Sequence[str]) -> None:
@@ -153,12 +157,12 @@ class NativeCluster:
         wait_until(self._takes_pods, READY_SECONDS, "the default namespace takes pods")
 
     def _seed(self, seed_images: Sequence[str]) -> None:
-        ids = [images.image_id(name) for name in seed_images]
-        if not ids or None in ids:
+        key = images.image_id(seed_images[0]) if seed_images else None
+        if key is None:
             return
         for name in seed_images:
             images.push(name)
-        store = images.seed(self.layout, "-".join(str(one)[:12] for one in ids), seed_images)
+        store = images.seed(self.layout, key[:12], seed_images)
         for node in self.nodes:
             images.plant(node.store, store)
 

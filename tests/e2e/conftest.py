@@ -1,0 +1,49 @@
+"""One cluster and one installation for all tests; a namespace of its own for each."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.reference import References
+from tests.e2e.site import OPERATOR_IMAGE, TORCH_IMAGE, TRAINER_IMAGE, Site
+from tests.support.cluster.attach import attach
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.cluster.interface import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    found = attach()
+    if found is None:
+        pytest.fail("no cluster runs on this machine: start one with `make cluster`", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def site(cluster: Cluster) -> Site:
+    cluster.load([OPERATOR_IMAGE, TRAINER_IMAGE, TORCH_IMAGE])
+    site = Site(cluster)
+    site.install()
+    site.await_leader()
+    return site
+
+
+@pytest.fixture(scope="session")
+def references(tmp_path_factory: pytest.TempPathFactory) -> References:
+    return References(tmp_path_factory.mktemp("references"))
+
+
+@pytest.fixture
+def namespace(site: Site) -> Iterator[str]:
+    """A namespace that enforces the restricted Pod Security level; everything in it goes with the test."""
+    name = f"e2e-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    site.api.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}}).ok()
+    yield name
+    site.api.delete(f"/api/v1/namespaces/{name}").ok()

@@ -1,0 +1,95 @@
+"""What befalls a crew: each fault as a function that brings it about on the cluster."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tests.support.kube_api import wait_until
+
+if TYPE_CHECKING:
+    from tests.e2e.jobs import Job
+    from tests.support.kube_api import JsonObject
+
+#: A rank's name in its container: a child of the warm parent, which is the second process there.
+_RANKS = "from pathlib import Path\nimport json\nprint(json.dumps({p.name: (p / 'stat').read_text().rpartition(')')[2].split()[1] for p in Path('/proc').iterdir() if p.name.isdecimal()}))"
+
+
+def exec_in(job: Job, worker: int, *command: str) -> str:
+    """Run a command in a worker's container."""
+    pod = job.pod(worker)["metadata"]["name"]
+    return job.site.cluster.kubectl("exec", "-n", job.namespace, pod, "-c", "trainer", "--", *command)
+
+
+def kill_rank(job: Job, worker: int) -> None:
+    """SIGKILL a training process; its launcher lives."""
+    parents: dict[str, str] = json.loads(exec_in(job, worker, "python3", "-c", _RANKS))
+    warm = {pid for pid, parent in parents.items() if parent == "1"}
+    ranks = [pid for pid, parent in parents.items() if parent in warm]
+    assert ranks, f"no training process found among {parents}"
+    exec_in(job, worker, "python3", "-c", f"import os; os.kill({ranks[0]}, 9)")
+
+
+def kill_container(job: Job, worker: int) -> None:
+    """SIGKILL the container's first process, and so all of it."""
+    pod = job.pod(worker)
+    (container,) = (one for one in pod["status"]["containerStatuses"] if one["name"] == "trainer")
+    job.site.cluster.kill_container(pod["spec"]["nodeName"], container["containerID"].partition("://")[2])
+
+
+def delete_pod(job: Job, worker: int, *, force: bool = False) -> None:
+    """`kubectl delete pod`, with the pod's own grace period or with none."""
+    words = ["--grace-period=0", "--force"] if force else []
+    name = job.pod(worker)["metadata"]["name"]
+    job.site.cluster.kubectl("delete", "pod", "-n", job.namespace, name, "--wait=false", *words)
+
+
+def run_out_of_memory(job: Job, worker: int) -> None:
+    """Fill the container's memory until the kernel kills its largest process, and let go at once.
+
+    What is in /dev/shm counts for the container but belongs to no process, so the victim is a rank.
+    """
+    limit = "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+    usage = "/sys/fs/cgroup/memory/memory.usage_in_bytes"
+    script = (
+        "import os, pathlib\n"
+        "def number(version_1, version_2):\n"
+        "    path = pathlib.Path(version_1)\n"
+        "    return int((path if path.exists() else pathlib.Path(version_2)).read_text())\n"
+        f"limit = number('{limit}', '/sys/fs/cgroup/memory.max')\n"
+        f"usage = number('{usage}', '/sys/fs/cgroup/memory.current')\n"
+        # A rank of the test's model frees some 200 MB when it goes: past the limit by half of that.
+        "with open('/dev/shm/hog', 'wb') as hog:\n"
+        "    os.unlink('/dev/shm/hog')\n"
+        "    for _ in range((limit - usage) // 2**20 + 100):\n"
+        "        hog.write(bytes(2**20))\n"
+    )
+    exec_in(job, worker, "python3", "-c", script)
+
+
+def drain(job: Job, node: str) -> None:
+    """`kubectl drain`: cordon the node and evict what runs there, as before maintenance."""
+    words = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s"]
+    job.site.cluster.kubectl("drain", node, *words)
+
+
+def flip_byte(job: Job) -> str:
+    """Change one byte in the largest file of the newest checkpoint; return the checkpoint's name."""
+    told = job.status["lastCheckpoint"]
+    files = [path for path in (job.checkpoints / told["name"]).rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    largest.write_bytes(content)
+    return str(told["name"])
+
+
+def replaced(job: Job, pod: JsonObject, seconds: float = 180.0) -> None:
+    """Wait until another pod has the place of this one."""
+    worker = int(pod["metadata"]["labels"]["rowlock.dev/worker"])
+
+    def there() -> bool:
+        found = [one for one in job.pods() if one["metadata"]["labels"]["rowlock.dev/worker"] == str(worker)]
+        return any(one["metadata"]["uid"] != pod["metadata"]["uid"] for one in found)
+
+    wait_until(there, seconds, f"worker {worker} has another pod")
