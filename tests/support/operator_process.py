@@ -10,11 +10,12 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from rowlock_operator.kube.permissions import JOB_RULES
 from tests.support.control_plane import PORTS
 from tests.support.kube_api import wait_until
 from tests.support.processes import Child
@@ -22,24 +23,6 @@ from tests.support.processes import Child
 if TYPE_CHECKING:
     from tests.support.control_plane import ControlPlane
 
-#: What the operator may do: `secrets` neither list nor watch, nothing update but status, no finalizer written.
-RULES: list[dict[str, Any]] = [
-    {
-        "apiGroups": ["rowlock.dev"],
-        "resources": ["distributedtrainingjobs"],
-        "verbs": ["get", "list", "watch", "delete"],
-    },
-    {"apiGroups": ["rowlock.dev"], "resources": ["distributedtrainingjobs/status"], "verbs": ["patch"]},
-    {"apiGroups": ["rowlock.dev"], "resources": ["distributedtrainingjobs/finalizers"], "verbs": ["update"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "create", "delete"]},
-    {
-        "apiGroups": [""],
-        "resources": ["services", "persistentvolumeclaims"],
-        "verbs": ["get", "list", "watch", "create"],
-    },
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
-]
 START_SECONDS = 60.0
 
 
@@ -59,12 +42,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def operator_kubeconfig(plane: ControlPlane, directory: Path, server: str = "") -> Path:
-    """Write the kubeconfig of a service account with `RULES`; `server` replaces the API server's URL."""
+    """Write the kubeconfig of a service account with `JOB_RULES`; `server` replaces the API server's URL."""
     api = plane.client()
     name = f"rowlock-operator-{random.randrange(10**9)}"
     api.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}}).ok()
     roles = "/apis/rbac.authorization.k8s.io/v1"
-    api.create(f"{roles}/clusterroles", {"metadata": {"name": name}, "rules": RULES}).ok()
+    api.create(f"{roles}/clusterroles", {"metadata": {"name": name}, "rules": list(JOB_RULES)}).ok()
     binding = {
         "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
