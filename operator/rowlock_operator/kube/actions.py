@@ -30,6 +30,7 @@ from rowlock_operator.kube.pods import owner_uid
 from rowlock_operator.kube.resources import CLAIMS, JOBS, PODS, SECRETS, SERVICES, Resource
 from rowlock_operator.kube.tokens import Tokens
 from rowlock_operator.resources.claim import build_claim
+from rowlock_operator.resources.launcher import PodSettings
 from rowlock_operator.resources.names import FOUND_BY, LABEL_WORKER, job_labels, pod_name, secret_name, service_name
 from rowlock_operator.resources.pod import build_pod
 from rowlock_operator.resources.service import build_service
@@ -72,12 +73,12 @@ def action_name(action: Action) -> ActionName:
 class Actions:
     """Carries out actions on the API server, and notes in the map what it answered."""
 
-    def __init__(self, client: Client, cluster: Cluster, tokens: Tokens, claims: Claims, coordinator_url: str) -> None:
+    def __init__(self, client: Client, cluster: Cluster, tokens: Tokens, claims: Claims, pods: PodSettings) -> None:
         self._client = client
         self._cluster = cluster
         self._tokens = tokens
         self._claims = claims
-        self._coordinator_url = coordinator_url
+        self._pods = pods
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     async def carry_out(self, job: Job, actions: tuple[Action, ...]) -> Outcome:
@@ -119,7 +120,7 @@ class Actions:
             case CreateSecret():
                 await self._create_secret(job, outcome)
             case CreatePod(worker):
-                body = build_pod(job, worker, coordinator_url=self._coordinator_url)
+                body = build_pod(job, worker, self._pods)
                 name = pod_name(job.name, worker)
                 await self._create(job, action, PODS, self._cluster.pods, name, body, outcome)
             case DeletePod():

@@ -30,6 +30,7 @@ from rowlock_operator.kube.refused import Refused
 from rowlock_operator.kube.resources import JOBS, PODS
 from rowlock_operator.kube.status import patch_body, status_patch
 from rowlock_operator.kube.tokens import Tokens
+from rowlock_operator.resources.launcher import PodSettings
 from rowlock_operator.resources.names import LABEL_JOB, service_name
 
 Json = dict[str, Any]
@@ -63,7 +64,7 @@ class Reconciler:
         tokens: Tokens,
         queue: WorkQueue[Key],
         metrics: Metrics,
-        coordinator_url: str,
+        pods: PodSettings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -74,7 +75,7 @@ class Reconciler:
         self._metrics = metrics
         self._clock = clock
         self._claims = Claims(client, cluster, clock)
-        self._actions = Actions(client, cluster, tokens, self._claims, coordinator_url)
+        self._actions = Actions(client, cluster, tokens, self._claims, pods)
         self._events = EventRecorder(client, clock)
         self._refused = Refused(clock)
         self._reader = JobReader()

@@ -14,6 +14,8 @@ from rowlock import protocol
 from rowlock.api.v1alpha1 import CHECKPOINTS_PATH, RESERVED_PREFIX, TOKEN_DIRECTORY, TRAINER_CONTAINER
 from rowlock_operator.core.model import Job
 from rowlock_operator.core.shape import spec_hash
+from rowlock_operator.resources import launcher
+from rowlock_operator.resources.launcher import PodSettings
 from rowlock_operator.resources.names import (
     ANNOTATION_SPEC_HASH,
     LABEL_WORKER,
@@ -27,7 +29,6 @@ from rowlock_operator.resources.names import (
 from rowlock_operator.resources.secret import TOKEN_KEY
 from rowlock_operator.resources.worker_config import worker_config
 
-LAUNCHER = ["python", "-m", "rowlock_trainer.launcher.main"]
 CHECKPOINTS_VOLUME = f"{RESERVED_PREFIX}checkpoints"
 TOKEN_VOLUME = f"{RESERVED_PREFIX}token"
 TMP_VOLUME = f"{RESERVED_PREFIX}tmp"
@@ -61,13 +62,13 @@ def checkpoint_directory(job: str) -> str:
     return f"{CHECKPOINTS_PATH}/{job}"
 
 
-def build_pod(job: Job, worker: int, *, coordinator_url: str) -> dict[str, Any]:
+def build_pod(job: Job, worker: int, settings: PodSettings) -> dict[str, Any]:
     """Return the Pod of one worker.
 
     Args:
         job: The job.
         worker: Index of the worker, from 0.
-        coordinator_url: ``http://host:port`` at which a pod reaches the coordinator.
+        settings: What is the same for the pods of all jobs.
     """
     template = job.spec.template
     meta = metadata(job, pod_name(job.name, worker))
@@ -78,6 +79,12 @@ def build_pod(job: Job, worker: int, *, coordinator_url: str) -> dict[str, Any]:
     if spec.get("hostNetwork"):
         # Else a pod in the node's network would ask the node's resolver, which knows no services.
         spec["dnsPolicy"] = "ClusterFirstWithHostNet"
+    containers = _containers(job, worker, spec.get("containers", []), settings)
+    copied = launcher.is_copied(containers[0]["image"], settings)
+    if copied:
+        # Before the user's own, which may run as long as the pod does.
+        first = launcher.copying_container(settings, dict(_CONTAINER_SECURITY))
+        spec["initContainers"] = [first, *spec.get("initContainers", [])]
     spec |= {
         "restartPolicy": "Never",
         "hostname": pod_name(job.name, worker),
@@ -85,27 +92,33 @@ def build_pod(job: Job, worker: int, *, coordinator_url: str) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": _merged(_POD_SECURITY, template.spec.security_context),
-        "containers": _containers(job, worker, spec.get("containers", []), coordinator_url),
-        "volumes": [*_volumes(job), *spec.get("volumes", [])],
+        "containers": containers,
+        "volumes": [*_volumes(job), *([launcher.volume()] if copied else []), *spec.get("volumes", [])],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
 
-def _containers(job: Job, worker: int, containers: list[Any], coordinator_url: str) -> list[dict[str, Any]]:
+def _containers(job: Job, worker: int, containers: list[Any], settings: PodSettings) -> list[dict[str, Any]]:
     """The trainer container first, so that `kubectl logs` shows it; the others beside it as they are."""
     own = next((item for item in containers if item["name"] == TRAINER_CONTAINER), {"name": TRAINER_CONTAINER})
     others = [item for item in containers if item["name"] != TRAINER_CONTAINER]
-    return [_trainer(job, worker, own, coordinator_url), *others]
+    return [_trainer(job, worker, own, settings), *others]
 
 
-def _trainer(job: Job, worker: int, container: dict[str, Any], coordinator_url: str) -> dict[str, Any]:
+def _trainer(job: Job, worker: int, container: dict[str, Any], settings: PodSettings) -> dict[str, Any]:
+    image = launcher.image_to_pull(container.get("image") or job.spec.image, settings)
+    copied = launcher.is_copied(image, settings)
     return (
-        {"image": job.spec.image, "terminationMessagePolicy": "FallbackToLogsOnError"}
+        {"terminationMessagePolicy": "FallbackToLogsOnError"}
         | container
         | {
-            "command": list(LAUNCHER),
-            "env": _environment(job, worker, container.get("env", []), coordinator_url),
-            "volumeMounts": _mounts(container.get("volumeMounts", [])),
+            "image": image,
+            "command": list(launcher.COPIED if copied else launcher.INSTALLED),
+            "env": _environment(job, worker, container.get("env", []), settings.coordinator_url),
+            "volumeMounts": [
+                *([launcher.mount()] if copied else []),
+                *_mounts(container.get("volumeMounts", [])),
+            ],
             "securityContext": _merged(_CONTAINER_SECURITY, container.get("securityContext")),
         }
     )

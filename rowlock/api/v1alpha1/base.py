@@ -26,9 +26,11 @@ DEFAULT_IMAGE = "ghcr.io/rowlock/trainer:0.1.0"
 #: Name of the container that runs the launcher; a template's container of this name is merged into it.
 TRAINER_CONTAINER = "trainer"
 MAX_WORKERS = 1024
-#: Where the checkpoint volume and the job's token are in the trainer container: nothing else may be mounted there.
+#: Where the checkpoint volume, the job's token and, in an image of the user's own, the launcher are in the trainer
+#: container: nothing else may be mounted there.
 CHECKPOINTS_PATH = "/checkpoints"
 TOKEN_DIRECTORY = "/var/run/rowlock"  # noqa: S105 (a path, no secret)
+LAUNCHER_DIRECTORY = "/opt/rowlock"
 #: Names of volumes and containers that begin so are the operator's own.
 RESERVED_PREFIX = "rowlock-"
 #: All words of a command together, in bytes of UTF-8. The command travels inside one environment variable, of

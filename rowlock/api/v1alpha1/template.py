@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from rowlock.api.v1alpha1.base import (
     CHECKPOINTS_PATH,
+    LAUNCHER_DIRECTORY,
     RESERVED_PREFIX,
     TOKEN_DIRECTORY,
     TRAINER_CONTAINER,
@@ -55,9 +56,11 @@ class VolumeMount(Model):
     read_only: bool = Field(default=False, description="Whether writes are refused.")
 
 
+#: Paths in the trainer container that are the operator's own.
+_PATHS_TAKEN = (CHECKPOINTS_PATH, TOKEN_DIRECTORY, LAUNCHER_DIRECTORY)
 _MOUNT_TAKEN = (
-    f"volumeMounts of the trainer container must leave {CHECKPOINTS_PATH} and {TOKEN_DIRECTORY} to the operator; "
-    "where checkpoints are stored is said in spec.checkpoint.storage"
+    f"volumeMounts of the trainer container must leave {', '.join(_PATHS_TAKEN[:-1])} and {_PATHS_TAKEN[-1]} "
+    "to the operator; where checkpoints are stored is said in spec.checkpoint.storage"
 )
 
 
@@ -87,7 +90,7 @@ class Container(Model):
         ),
         Rule(
             rule=f"self.name != '{TRAINER_CONTAINER}' || "
-            f"self.volumeMounts.all(m, !m.mountPath.matches('^({CHECKPOINTS_PATH}|{TOKEN_DIRECTORY})/*$'))",
+            f"self.volumeMounts.all(m, !m.mountPath.matches('^({'|'.join(_PATHS_TAKEN)})/*$'))",
             message=_MOUNT_TAKEN,
         ),
     )
@@ -99,7 +102,7 @@ class Container(Model):
         if self.command is not None or self.args is not None:
             raise ValueError("the trainer container's command is spec.command")
         for mount in self.volume_mounts:
-            if mount.mount_path.rstrip("/") in (CHECKPOINTS_PATH, TOKEN_DIRECTORY):
+            if mount.mount_path.rstrip("/") in _PATHS_TAKEN:
                 raise ValueError(f"{_MOUNT_TAKEN}, got mountPath {mount.mount_path!r}")
         return self
 

@@ -117,7 +117,9 @@ class Crew:
         self.coordinator = self._new_coordinator()
         await self.coordinator.start("127.0.0.1", self.port)
 
-    async def launch(self, config: WorkerConfig, **environ: str) -> LauncherProcess:
+    async def launch(
+        self, config: WorkerConfig, program: tuple[str, ...] = (sys.executable, "-c", _PROGRAM), **environ: str
+    ) -> LauncherProcess:
         token_file = self._folder / "token"
         token_file.write_text(TOKEN + "\n")
         termination_log = self._folder / f"termination-log-{config.worker}"
@@ -134,7 +136,7 @@ class Crew:
             **environ,
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _PROGRAM, env=whole, stdout=asyncio.subprocess.PIPE, limit=1 << 22
+            *program, env=whole, stdout=asyncio.subprocess.PIPE, limit=1 << 22
         )
         launcher = LauncherProcess(process, termination_log)
         self._launchers.append(launcher)

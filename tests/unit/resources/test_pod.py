@@ -10,6 +10,7 @@ from rowlock import protocol
 from rowlock.api.v1alpha1 import MAX_COMMAND_BYTES, MAX_WORKERS, JobStatus
 from rowlock_operator.core.model import Job
 from rowlock_operator.core.shape import spec_hash
+from rowlock_operator.resources.launcher import PodSettings
 from rowlock_operator.resources.names import pod_name
 from rowlock_operator.resources.pod import build_pod
 from tests.unit.resources.jobs import job
@@ -18,7 +19,7 @@ URL = "http://operator:8480"
 
 
 def pod(worker: int = 0, **spec: Any) -> dict[str, Any]:
-    return build_pod(job(**spec), worker, coordinator_url=URL)
+    return build_pod(job(**spec), worker, PodSettings(URL))
 
 
 def template(**pod_spec: Any) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def test_the_longest_command_fits_one_environment_variable(letter: str) -> None:
     words = MAX_COMMAND_BYTES // len(letter.encode())
     command = [letter] * 255 + [letter * (words - 255)]
     long_names = Job("n" * 63, "j" * 50, "u" * 36, 1, job(command=command).spec, JobStatus())
-    told = environment(build_pod(long_names, MAX_WORKERS - 1, coordinator_url=URL))["ROWLOCK_CONFIG"]["value"]
+    told = environment(build_pod(long_names, MAX_WORKERS - 1, PodSettings(URL)))["ROWLOCK_CONFIG"]["value"]
     assert len(f"ROWLOCK_CONFIG={told}\0".encode()) <= 128 * 1024
 
 

@@ -27,6 +27,12 @@ from rowlock_trainer.launcher.zygote import Warmth
 #: Warm parents that may die in a row before they are warm.
 COLD_DEATHS = 3
 _ORPHANED = "its warm parent died"
+#: What a warm parent that is executed runs. It is told where this process finds its modules: a launcher that was
+#: copied into an image lies on nobody's path but its own.
+_ZYGOTE = (
+    "import os, sys; sys.path[:] = sys.argv.pop(1).split(os.pathsep); "
+    f"from {zygote.__name__} import main; sys.exit(main())"
+)
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,8 @@ class Spawner:
     def _execute(self) -> None:
         """Start a warm parent as a process of its own."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        argv = [sys.executable, "-m", zygote.__name__, "3", self._warmth.warm_up, self._warmth.entry]
+        path = os.pathsep.join(sys.path)
+        argv = [sys.executable, "-c", _ZYGOTE, path, "3", self._warmth.warm_up, self._warmth.entry]
         self._zygote = os.posix_spawn(
             sys.executable,
             argv,

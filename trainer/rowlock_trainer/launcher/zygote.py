@@ -253,10 +253,6 @@ def _flush() -> None:
 
 
 def main() -> int:
-    """Serve as a process of its own: ``python -m rowlock_trainer.launcher.zygote FD WARM_UP ENTRY``."""
+    """Serve as a process of its own, with FD WARM_UP ENTRY as its arguments."""
     descriptor, warm_up, entry = sys.argv[1:]
     return serve(socket.socket(fileno=int(descriptor)), Warmth(warm_up, entry))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
