@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException
 
 from rowlock_operator.kube.metrics import Metrics
 from rowlock_operator.kube.resources import Resource
@@ -56,12 +55,21 @@ class ApiError(Exception):
 
 
 class Client:
-    """A connection to the API server. Use as an async context manager."""
+    """A connection to the API server. Use as an async context manager.
 
-    def __init__(self, configuration: Configuration, metrics: Metrics) -> None:
+    Args:
+        configuration: How to reach it.
+        metrics: Where requests are counted.
+        request_seconds: Time one request may take.
+    """
+
+    def __init__(
+        self, configuration: Configuration, metrics: Metrics, *, request_seconds: float = REQUEST_SECONDS
+    ) -> None:
         configuration.connection_pool_maxsize = CONNECTIONS
         self._configuration = configuration
         self._metrics = metrics
+        self._request_seconds = request_seconds
         self._api = ApiClient(configuration)
 
     async def __aenter__(self) -> Client:
@@ -96,6 +104,10 @@ class Client:
         """Create an object and return it as the server keeps it."""
         return await self._request("POST", "create", resource, resource.path(namespace), body)
 
+    async def replace(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+        """Replace an object by `body` and return it; 409 if it is not of the version that `body` names."""
+        return await self._request("PUT", "update", resource, resource.path(namespace, name), body)
+
     async def patch(
         self, resource: Resource, namespace: str, name: str, body: Json, subresource: str | None = None
     ) -> Json:
@@ -128,7 +140,7 @@ class Client:
         headers |= await self._credentials()
         status = 0
         try:
-            answer = await self._api.call_api(method, url, headers, body, _request_timeout=REQUEST_SECONDS)
+            answer = await self._api.call_api(method, url, headers, body, _request_timeout=self._request_seconds)
             status = answer.status
             text = await answer.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -145,20 +157,11 @@ class Client:
 
     async def _credentials(self) -> dict[str, str]:
         """The authorization header; asking for it renews a token that has run out."""
-        settings: dict[str, Any] = dict(await self._configuration.auth_settings())
+        try:
+            settings: dict[str, Any] = dict(await self._configuration.auth_settings())
+        except (OSError, ConfigException) as error:
+            raise ApiError(0, "NoCredentials", str(error)) from error
         return {entry["key"]: entry["value"] for entry in settings.values() if entry["value"]}
-
-
-async def load_configuration(kubeconfig: Path | None) -> Configuration:
-    """Return how to reach the API server: from a file, else from the pod's service account."""
-    configuration = Configuration()
-    if kubeconfig is not None:
-        await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
-            str(kubeconfig), client_configuration=configuration, persist_config=False
-        )
-    else:
-        kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    return configuration
 
 
 def _parsed(text: bytes) -> Json | None:

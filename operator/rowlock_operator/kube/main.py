@@ -2,6 +2,13 @@
 
 First everything is listed, and only then does it decide or let launchers in: a decision on half a list would
 count pods as lost that are there, and a launcher whose job is not known yet would be turned away.
+
+Where several operators run, all of them list and watch, and the one that holds the lease (`election`) goes on from
+there; the others stand by. One that stands by has no coordinator and no worker, so there is nothing in it that could
+write. When it is elected it lists everything once more before it decides, although it watched all along: its watch of
+pods may be behind its watch of jobs, and then a pod that its predecessor made would be missing from the one and named
+by the other, which is what a lost pod looks like. The resource version in the status write would not notice, for the
+job itself is fresh.
 """
 
 from __future__ import annotations
@@ -19,8 +26,10 @@ from kubernetes.aio.config import ConfigException
 
 from rowlock.api.v1alpha1 import Phase
 from rowlock_operator.coordinator import Coordinator
-from rowlock_operator.kube.client import ApiError, Client, load_configuration
+from rowlock_operator.kube.client import ApiError, Client
+from rowlock_operator.kube.credentials import load_configuration
 from rowlock_operator.kube.feed import Feed
+from rowlock_operator.kube.leadership import Leadership, leadership
 from rowlock_operator.kube.logs import set_up_logs
 from rowlock_operator.kube.metrics import Metrics
 from rowlock_operator.kube.observed import Cluster
@@ -32,15 +41,16 @@ from rowlock_operator.kube.resync import Resync
 from rowlock_operator.kube.settings import Settings, parse_settings
 from rowlock_operator.kube.tokens import Tokens
 from rowlock_operator.kube.watch import Watch
+from rowlock_operator.resources.launcher import PodSettings
 
 Key = tuple[str, str]
 
 #: A queue with work in it from which nothing was taken for this long, in seconds, is stuck: twice the time
 #: one request may take.
 STUCK_SECONDS = 60.0
-#: How long a launcher's first word waits for the first list, in seconds: less than the 10 s after which a
+#: How long a launcher's first word waits for the first list, in seconds: less than the 5 s after which a
 #: WebSocket client gives up its opening handshake.
-LISTED_WITHIN_SECONDS = 5.0
+LISTED_WITHIN_SECONDS = 3.0
 
 log = logging.getLogger("rowlock.operator")
 
@@ -48,8 +58,11 @@ log = logging.getLogger("rowlock.operator")
 class Operator:
     """All parts of a running operator."""
 
-    def __init__(self, settings: Settings, client: Client, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, client: Client, metrics: Metrics, among_others: Leadership | None = None
+    ) -> None:
         self._settings = settings
+        self._leadership = among_others
         self._client = client
         self._metrics = metrics
         self._cluster = Cluster()
@@ -59,9 +72,13 @@ class Operator:
         self._feed: Feed | None = None
         self._resync: Resync | None = None
         self._watch: Watch | None = None
-        self._serving = False
+        self._watching = False
+        #: Set once this operator leads and knows all there is: launchers are let in, and jobs are looked at.
+        self._deciding = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._probes = Probes(alive=self._alive, ready=self._ready, metrics=self._scrape)
+        #: Set when a part ended, which none may.
+        self._failed = asyncio.Event()
+        self._probes = Probes(alive=self._alive, ready=self._ready, metrics=self._scrape, role=self._role)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set. Raises what ended a part that must not end."""
@@ -76,7 +93,7 @@ class Operator:
 
     async def _start(self) -> None:
         settings = self._settings
-        port = await self._coordinator.start(settings.coordinator_host, settings.coordinator_port)
+        port = settings.coordinator_port if self._leadership else await self._start_coordinator()
         reconciler = Reconciler(
             client=self._client,
             cluster=self._cluster,
@@ -84,7 +101,9 @@ class Operator:
             tokens=self._tokens,
             queue=self._queue,
             metrics=self._metrics,
-            coordinator_url=settings.coordinator_url.replace("{port}", str(port)),
+            pods=PodSettings(
+                settings.coordinator_url.replace("{port}", str(port)), settings.launcher_image, settings.trainer_image
+            ),
         )
         self._feed = Feed(self._cluster, self._queue, reconciler, self._coordinator, self._metrics)
         self._resync = Resync(
@@ -97,46 +116,74 @@ class Operator:
             seconds=settings.resync_seconds,
         )
         self._watch = Watch(self._heard, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
+        log.info("listing")
         self._spawn(self._resync.run(), "resync")
-        log.info("coordinator on port %d; listing", port)
         self._spawn(self._begin(reconciler), "begin")
+
+    async def _start_coordinator(self) -> int:
+        settings = self._settings
+        port = await self._coordinator.start(settings.coordinator_host, settings.coordinator_port)
+        log.info("coordinator on port %d", port)
+        return port
 
     async def _begin(self, reconciler: Reconciler) -> None:
         """Decide, once all is known; watching starts here too, for the same reason."""
         assert self._resync is not None  # noqa: S101 (for the type checker: _start made it)
         assert self._watch is not None  # noqa: S101
         await self._resync.synced.wait()
+        self._watch.start()
+        self._watching = True
+        if self._leadership is not None:
+            await self._lead(self._leadership, self._resync)
         # Until now every launcher was turned away, for its job was not known.
         self._coordinator.listen_anew()
-        self._watch.start()
         log.info("%d jobs listed; deciding with %d workers", len(self._cluster.jobs), self._settings.workers)
         self._queue.last_taken = asyncio.get_running_loop().time()
-        self._serving = True
+        self._deciding.set()
+        self._metrics.leader.set(1)
         async with asyncio.TaskGroup() as group:
             for _ in range(self._settings.workers):
                 group.create_task(self._queue.work(reconciler.handle))
 
+    async def _lead(self, among_others: Leadership, resync: Resync) -> None:
+        """Stand by until elected, then do what a leader does before it decides."""
+        log.info("%d jobs listed; standing by", len(self._cluster.jobs))
+        self._spawn(among_others.election.run(), "election")
+        await among_others.election.won.wait()
+        await self._start_coordinator()
+        # Where it fails it tries again and says so; a leader that launchers cannot find yet can still decide.
+        self._spawn(among_others.endpoint.run(), "endpoint")
+        await resync.anew()
+
     async def _until(self, stopping: asyncio.Event) -> None:
         stop = asyncio.create_task(stopping.wait())
-        done, _ = await asyncio.wait([stop, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-        if stop in done:
+        failed = asyncio.create_task(self._failed.wait())
+        await asyncio.wait([stop, failed], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        failed.cancel()
+        if stopping.is_set():
             log.info("stopping; training goes on without the operator")
             return
-        stop.cancel()
-        for task in done:
-            task.result()
+        for task in self._tasks:
+            if task.done():
+                task.result()
 
     async def _stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._coordinator.stop()
+        if self._leadership is not None:
+            # Nothing is written or ordered any more, so the next one may begin; it need not wait for the rest.
+            await self._leadership.election.release()
         if self._watch is not None:
             await self._watch.stop()
-        await self._coordinator.stop()
         await self._probes.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(lambda _: self._failed.set())
+        self._tasks.append(task)
 
     def _heard(self, resource: Resource, kind: str | None, body: dict[str, Any]) -> None:
         if self._feed is None or self._resync is None:
@@ -165,24 +212,29 @@ class Operator:
 
     async def _known(self) -> bool:
         """Wait a moment for the first list: a launcher that comes early is not a stranger for it."""
-        if self._resync is None:
-            return False
         try:
-            await asyncio.wait_for(self._resync.synced.wait(), LISTED_WITHIN_SECONDS)
+            await asyncio.wait_for(self._deciding.wait(), LISTED_WITHIN_SECONDS)
         except TimeoutError:
             return False
         return True
 
     def _alive(self) -> str | None:
         idle = asyncio.get_running_loop().time() - self._queue.last_taken
-        if len(self._queue) and idle > STUCK_SECONDS and self._serving:
+        if len(self._queue) and idle > STUCK_SECONDS and self._deciding.is_set():
             return f"{len(self._queue)} jobs wait for a look and none had one for {idle:.0f} s"
-        if self._serving and self._watch is not None and not self._watch.alive:
+        if self._watching and self._watch is not None and not self._watch.alive:
             return "nobody watches the API server"
         return None
 
     def _ready(self) -> str | None:
-        return None if self._serving else "not everything has been listed yet"
+        # One that stands by is ready, for it can lead at once; one that was just elected is no less so.
+        ready = self._watching if self._leadership else self._deciding.is_set()
+        return None if ready else "not everything has been listed yet"
+
+    def _role(self) -> str:
+        if self._leadership is None:
+            return ""
+        return "leading" if self._deciding.is_set() else "standby"
 
     def _scrape(self) -> bytes:
         metrics = self._metrics
@@ -207,8 +259,11 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     metrics = Metrics()
-    async with Client(await load_configuration(settings.kubeconfig), metrics) as client:
-        await Operator(settings, client, metrics).run(stopping)
+    async with (
+        Client(await load_configuration(settings.kubeconfig), metrics) as client,
+        leadership(settings, metrics) as among_others,
+    ):
+        await Operator(settings, client, metrics, among_others).run(stopping)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -60,6 +60,7 @@ class Metrics:
             registry=registry,
         )
         self.launchers = Gauge("rowlock_connected_launchers", "Launchers that hold a connection.", registry=registry)
+        self.leader = Gauge("rowlock_leader", "Whether this operator decides (1) or stands by (0).", registry=registry)
         self.resyncs = Counter("rowlock_resyncs", "Full lists taken, by how they ended.", ["result"], registry=registry)
 
     def status_written(self, before: JobStatus, after: JobStatus) -> None:

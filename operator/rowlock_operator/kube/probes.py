@@ -14,10 +14,13 @@ Check = Callable[[], str | None]
 class Probes:
     """Serves /healthz, /readyz and /metrics."""
 
-    def __init__(self, *, alive: Check, ready: Check, metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self, *, alive: Check, ready: Check, metrics: Callable[[], bytes], role: Callable[[], str] = lambda: ""
+    ) -> None:
         self._alive = alive
         self._ready = ready
         self._metrics = metrics
+        self._role = role
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -38,11 +41,12 @@ class Probes:
         return _answer(self._alive())
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return _answer(self._ready())
+        role = self._role()
+        return _answer(self._ready(), f"ok: {role}" if role else "ok")
 
     async def _scrape(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _answer(trouble: str | None) -> web.Response:
-    return web.Response(text=(trouble or "ok") + "\n", status=200 if trouble is None else 503)
+def _answer(trouble: str | None, well: str = "ok") -> web.Response:
+    return web.Response(text=(trouble or well) + "\n", status=200 if trouble is None else 503)

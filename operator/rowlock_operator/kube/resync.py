@@ -54,12 +54,24 @@ class Resync:
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._seconds = seconds
         self._wanted = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._begun = 0
+        self._done = 0
+        self._ended = asyncio.Condition()
         #: Set once everything was listed for the first time.
         self.synced = asyncio.Event()
 
     def soon(self) -> None:
         """Ask for a round now instead of when the time has come."""
         self._wanted.set()
+
+    async def anew(self) -> None:
+        """Wait until everything was listed once more, in a round that begins after this call."""
+        needed = self._begun + 1
+        self._urgent.set()
+        self._wanted.set()
+        async with self._ended:
+            await self._ended.wait_for(lambda: self._done >= needed)
 
     async def run(self) -> None:
         """List for ever."""
@@ -76,6 +88,9 @@ class Resync:
                 failures = 0
                 self._metrics.resyncs.labels("ok").inc()
                 self.synced.set()
+                async with self._ended:
+                    self._done = self._begun
+                    self._ended.notify_all()
                 # Jittered, so that restarted operators of several clusters do not meet.
                 wait = self._seconds * random.uniform(0.9, 1.1)  # noqa: S311 (no secret)
             await self._pause(wait, listen=failures == 0)
@@ -86,12 +101,14 @@ class Resync:
             return
         try:
             await asyncio.wait_for(self._wanted.wait(), seconds)
-            await asyncio.sleep(TOGETHER_SECONDS)
+            await asyncio.wait_for(self._urgent.wait(), TOGETHER_SECONDS)
         except TimeoutError:
             log.debug("time for a full list")
         self._wanted.clear()
+        self._urgent.clear()
 
     async def _round(self) -> None:
+        self._begun += 1
         for resource, selector in ORDER:
             bodies, version = await self._list(resource, selector)
             self._feed.listed(resource, bodies, version)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from rowlock.api.v1alpha1 import DEFAULT_IMAGE
 from rowlock_operator.kube.logs import Format
 
 #: Ports below the ephemeral range that no well-known service has.
@@ -20,6 +22,26 @@ RESYNC_SECONDS = 300.0
 #: Jobs looked at side by side. A look is mostly waiting for the API server; more than this many requests
 #: in flight gain nothing on one core.
 WORKERS = 8
+#: What client-go's leader election takes by default, as kube-scheduler and its kind do.
+LEASE_SECONDS = 15
+#: What the chart calls them when it is installed under its own name.
+LEASE_NAME = "rowlock-operator"
+SERVICE_NAME = "rowlock-coordinator"
+
+
+@dataclass(frozen=True)
+class ElectionSettings:
+    """How this operator stands for election."""
+
+    #: Name of the Lease.
+    name: str
+    #: Namespace of the Lease and of the coordinator's Service. Empty means the pod's own.
+    namespace: str
+    lease_seconds: int
+    #: Service by which pods reach the coordinator; the leader points it at itself.
+    service: str
+    #: Address of this pod.
+    pod_ip: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,12 @@ class Settings:
     resync_seconds: float
     workers: int
     kubeconfig: Path | None
+    #: Image of the init container that copies the launcher into images of the users' own. Empty: none does.
+    launcher_image: str
+    #: What is pulled for `DEFAULT_IMAGE`.
+    trainer_image: str
+    #: None: this is the only operator, and leads.
+    election: ElectionSettings | None
 
 
 def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -48,6 +76,10 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     namespaces = given.namespace or [part.strip() for part in environ.get("ROWLOCK_NAMESPACES", "").split(",")]
     if not given.coordinator_url:
         parser.error("--coordinator-url (ROWLOCK_COORDINATOR_URL) is needed: the URL at which pods reach this operator")
+    if given.leader_elect and not given.pod_ip:
+        parser.error("--leader-elect needs --pod-ip (ROWLOCK_POD_IP): the leader tells launchers its address")
+    if given.leader_elect and given.coordinator_port == 0:
+        parser.error("--leader-elect needs a --coordinator-port that is known beforehand: pods are told of it, got 0")
     return Settings(
         namespaces=tuple(dict.fromkeys(name for name in namespaces if name)),
         coordinator_host=given.coordinator_host,
@@ -60,6 +92,19 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         resync_seconds=given.resync_seconds,
         workers=given.workers,
         kubeconfig=Path(given.kubeconfig) if given.kubeconfig else None,
+        launcher_image=given.launcher_image,
+        trainer_image=given.trainer_image,
+        election=_election(given) if given.leader_elect else None,
+    )
+
+
+def _election(given: argparse.Namespace) -> ElectionSettings:
+    return ElectionSettings(
+        name=given.leader_elect_name,
+        namespace=given.leader_elect_namespace,
+        lease_seconds=given.leader_elect_lease_seconds,
+        service=given.coordinator_service,
+        pod_ip=given.pod_ip,
     )
 
 
@@ -78,6 +123,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
             default=environ.get(variable, default),
             choices=choices,
             help=f"{words} [{variable}; default: {default or 'none'}]",
+            # A yes-or-no flag may stand alone.
+            nargs="?" if kind is _truth else None,
+            const=True if kind is _truth else None,
         )
 
     parser.add_argument(
@@ -92,6 +140,14 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("log-format", str, "text", "form of the log", ("text", "json"))
     flag("resync-seconds", _seconds, RESYNC_SECONDS, "seconds between two full lists")
     flag("workers", _whole, WORKERS, "jobs looked at side by side")
+    flag("launcher-image", str, "", "this operator's own image: its launcher is copied into images without Rowlock")
+    flag("trainer-image", str, DEFAULT_IMAGE, "what is pulled for the release's trainer image, such as a mirror's")
+    flag("leader-elect", _truth, "", "several operators run, and the one that holds the lease leads")
+    flag("leader-elect-name", str, LEASE_NAME, "name of the Lease")
+    flag("leader-elect-namespace", str, "", "namespace of Lease and coordinator Service, if not the pod's own")
+    flag("leader-elect-lease-seconds", _lease, LEASE_SECONDS, "seconds until a silent leader is replaced")
+    flag("coordinator-service", str, SERVICE_NAME, "Service that leads pods to the leader, without a selector")
+    flag("pod-ip", _address, "", "address of this pod")
     parser.add_argument(
         "--kubeconfig",
         default=environ.get("KUBECONFIG", ""),
@@ -110,6 +166,25 @@ def _whole(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= 256):
         raise argparse.ArgumentTypeError(f"must be a number from 1 to 256, got {text!r}")
     return int(text)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false", ""):
+        raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
+    return text.lower() == "true"
+
+
+def _lease(text: str) -> int:
+    if not (text.isdecimal() and 3 <= int(text) <= 300):
+        raise argparse.ArgumentTypeError(f"must be a whole number of seconds from 3 to 300, got {text!r}")
+    return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an IP address, got {text!r}") from None
 
 
 def _seconds(text: str) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 import kopf
 
 from rowlock_operator.kube.backoff import EndlessBackoffs, delay_after
+from rowlock_operator.kube.credentials import ServiceAccount
 from rowlock_operator.kube.resources import CLAIMS, JOBS, PODS, SERVICES, Resource
 from rowlock_operator.resources.names import SELECTOR
 
@@ -40,12 +41,21 @@ class Watch:
             an object of the first list) and object.
         namespaces: Namespaces to watch; none means all.
         kubeconfig: How to reach the API server; None means the pod's service account.
+        account: The pod's service account.
     """
 
-    def __init__(self, heard: Heard, *, namespaces: tuple[str, ...], kubeconfig: Path | None) -> None:
+    def __init__(
+        self,
+        heard: Heard,
+        *,
+        namespaces: tuple[str, ...],
+        kubeconfig: Path | None,
+        account: ServiceAccount | None = None,
+    ) -> None:
         self._heard = heard
         self._namespaces = namespaces
         self._kubeconfig = kubeconfig
+        self._account = account or ServiceAccount()
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -93,11 +103,13 @@ class Watch:
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
-        login = kopf.login_with_service_account if self._kubeconfig is None else kopf.login_with_kubeconfig
-        kopf.on.login(registry=registry)(login)
+        kopf.on.login(registry=registry)(self._login if self._kubeconfig is None else kopf.login_with_kubeconfig)
         for resource in (JOBS, PODS, SERVICES, CLAIMS):
             self._subscribe(registry, resource)
         return registry
+
+    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
+        return self._account.login()
 
     def _subscribe(self, registry: kopf.OperatorRegistry, resource: Resource) -> None:
         async def handle(event: Any, **_: Any) -> None:
