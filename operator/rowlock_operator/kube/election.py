@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from rowlock_operator.kube.client import ApiError, Client
-from rowlock_operator.kube.resources import LEASES
+from rowlock_operator.kube.client import ApiError
+from rowlock_operator.kube.resources import LEASES, Resource
 
 Json = dict[str, Any]
 
@@ -111,6 +111,19 @@ class Candidate:
         return self.leading_until is not None and self._record is not None and self._record.holder != self.identity
 
 
+class Objects(Protocol):
+    """Where the Lease is kept; `client.Client`."""
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        """Return an object. Raises ApiError, with status 404 when there is none."""
+
+    async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Create an object. Raises ApiError, with status 409 when there is one."""
+
+    async def replace(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+        """Replace an object. Raises ApiError, with status 409 when it is of another version than `body`."""
+
+
 class Limit(Protocol):
     """Ends this process when its time to lead is over; `deadline.Deadline`."""
 
@@ -139,7 +152,7 @@ class Election:
 
     def __init__(
         self,
-        client: Client,
+        client: Objects,
         *,
         namespace: str,
         name: str,
