@@ -32,6 +32,7 @@ check: setup ## Lint, format, types, import contracts, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m rowlock.api.crd --check crds/rowlock.dev_distributedtrainingjobs.yaml
+	$(BIN)/python -m rowlock.api.crd --check charts/rowlock/files/rowlock.dev_distributedtrainingjobs.yaml
 
 .PHONY: bench
 bench: setup ## Run every benchmark; prints tables, writes JSON to .rowlock/bench
@@ -50,8 +51,14 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@touch $@
 
 .PHONY: crd
-crd: setup ## Generate the CustomResourceDefinition from the models
+crd: setup ## Generate the CustomResourceDefinition from the models, and the chart's copy
 	$(BIN)/python -m rowlock.api.crd > crds/rowlock.dev_distributedtrainingjobs.yaml
+	cp crds/rowlock.dev_distributedtrainingjobs.yaml charts/rowlock/files/
+
+.PHONY: chart
+chart: setup ## Write the chart's table of values and its golden files anew, then lint and test it
+	$(BIN)/python -m tests.support.chart_readme
+	ROWLOCK_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/unit/chart
 
 .PHONY: format
 format: setup ## Format the code and mend what the linter can
