@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.binaries import BinariesError, find_or_build
+from tests.support.binaries import find_or_build
+from tests.support.charts import helm_path
 from tests.support.control_plane import CRD_PATH, ControlPlane
+from tests.support.prebuild import build_before_tests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,17 +19,9 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build what is missing before the first test: no test's timeout should count it, and it must be seen."""
-    wanted = any("control_plane" in getattr(item, "fixturenames", ()) for item in session.items)
-    if not wanted or session.config.option.collectonly:
-        return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    assert capture is not None
-    with capture.global_and_fixture_disabled():
-        try:
-            find_or_build()
-        except BinariesError as error:
-            pytest.exit(str(error), returncode=3)
+    """Build the programs first."""
+    build_before_tests(session, "control_plane", find_or_build)
+    build_before_tests(session, "helm_path", helm_path)
 
 
 @pytest.fixture(scope="session")
