@@ -38,6 +38,22 @@ check: setup ## Lint, format, types, import contracts, generated files
 bench: setup ## Run every benchmark; prints tables, writes JSON to .rowlock/bench
 	$(BIN)/python -m benchmarks
 
+# Images: a prefix and a tag of your own, another base, another build of torch, fewer targets.
+IMAGE_PREFIX ?= ghcr.io/rowlock
+TAG ?=
+BASE_IMAGE ?=
+TORCH_INDEX_URL ?=
+TARGETS ?= operator trainer
+
+.PHONY: image
+image: ## Build the container images with docker or podman (IMAGE_PREFIX, TAG, BASE_IMAGE, TORCH_INDEX_URL, TARGETS)
+	$(PYTHON) -m images.build --prefix '$(IMAGE_PREFIX)' --tag '$(TAG)' --base-image '$(BASE_IMAGE)' \
+		--torch-index-url '$(TORCH_INDEX_URL)' $(TARGETS)
+
+.PHONY: base-image
+base-image: ## Make localhost/rowlock-base:bookworm of Debian packages, for BASE_IMAGE where no registry is reachable
+	$(PYTHON) -m images.base
+
 .PHONY: setup
 setup: $(VENV)/.installed ## Make the virtual environment (done by the others as needed)
 
@@ -67,13 +83,18 @@ format: setup ## Format the code and mend what the linter can
 
 # Lock files carry versions and hashes for every supported Python, and no index address.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-package rowlock --constraint requirements/constraints.txt \
-	--custom-compile-command "make lock" pyproject.toml
+	--custom-compile-command "make lock"
 
 .PHONY: lock
 lock: ## Resolve the dependencies anew (needs uv)
-	$(LOCK) --extra operator --output-file requirements/operator.txt
-	$(LOCK) --extra trainer --output-file requirements/trainer.txt
-	$(LOCK) --extra operator --extra trainer --extra dev --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --extra operator --output-file requirements/operator.txt
+	$(LOCK) pyproject.toml --extra trainer --output-file requirements/trainer.txt
+	$(LOCK) pyproject.toml --extra operator --extra trainer --extra dev --output-file requirements/dev.txt
+	@# For single layers of the images: torch, the launcher's payload, and what builds Rowlock's own.
+	printf 'numpy\ntorch\n' | $(LOCK) - --constraint requirements/trainer.txt --output-file requirements/torch.txt
+	printf 'cattrs\nwebsockets\n' | $(LOCK) - --constraint requirements/trainer.txt --output-file requirements/launcher.txt
+	printf 'hatchling\n' | $(LOCK) - --constraint requirements/dev.txt --output-file requirements/build.txt
+	printf 'pip\n' | $(LOCK) - --output-file requirements/pip.txt
 
 .PHONY: clean
 clean: ## Remove what was built or installed in the checkout
