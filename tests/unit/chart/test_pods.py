@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from rowlock.api.v1alpha1 import DEFAULT_IMAGE
+from rowlock_operator.kube.endpoint import PORT_NAME
+from rowlock_operator.kube.settings import parse_settings
 from tests.support.charts import NAMESPACE, VALUES, objects, of_kind, pod_specs, render
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -26,6 +28,13 @@ def operator(*arguments: str, values: str = "default") -> dict[str, Any]:
     (container,) = next(spec for name, spec in specs.items() if name.endswith("-operator"))["containers"]
     assert isinstance(container, dict)
     return container
+
+
+def leader_rules_of(values: str) -> list[dict[str, Any]]:
+    """The rules of leader election; where somebody else makes the roles, what the chart would make."""
+    bodies = objects(render("--set=rbac.create=true", values=VALUES[values]))
+    (role,) = (body for body in of_kind(bodies, "Role") if body["metadata"]["name"].endswith("-leader"))
+    return list(role["rules"])
 
 
 def environment(container: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +89,37 @@ def test_the_operator_is_told_where_it_is_reached_by_the_name_of_the_service_tha
         assert f"--coordinator-url=http://{name}-coordinator.{NAMESPACE}.svc:8480" in container["args"]
         # Without a selector, because the leader alone is meant: it writes the EndpointSlice itself.
         assert services[f"{name}-coordinator"].keys() == {"type", "ports"}
-        assert [port["port"] for port in services[f"{name}-coordinator"]["ports"]] == [8480]
+        (port,) = services[f"{name}-coordinator"]["ports"]
+        # By name, because by name kube-proxy joins a slice's port to the Service's.
+        assert (port["name"], port["port"]) == (PORT_NAME, 8480)
         assert environment(container)["ROWLOCK_POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_the_operator_understands_what_it_is_told(values: str) -> None:
+    container = operator(values=values)
+    given = environment(container) | {"ROWLOCK_POD_IP": "10.1.2.3"}
+    settings = parse_settings(
+        container["args"], {name: value for name, value in given.items() if isinstance(value, str)}
+    )
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert (settings.coordinator_port, settings.probes_port) == (ports["coordinator"], ports["probes"])
+    assert settings.launcher_image == container["image"]
+    assert settings.trainer_image == given.get("ROWLOCK_TRAINER_IMAGE", DEFAULT_IMAGE)
+    assert settings.election is not None
+    rules = [rule for rule in leader_rules_of(values) if "resourceNames" in rule]
+    named = {resource: rule["resourceNames"] for rule in rules for resource in rule["resources"]}
+    assert named["leases"] == [settings.election.name]
+    assert named["endpointslices"] == named["services"] == [settings.election.service]
+    assert settings.coordinator_url == f"http://{settings.election.service}.{NAMESPACE}.svc:8480"
+
+
+def test_the_operators_defaults_are_the_charts_names() -> None:
+    container = operator()
+    chart = parse_settings(container["args"], {"ROWLOCK_POD_IP": "10.1.2.3"})
+    bare = parse_settings(["--coordinator-url=http://x:1", "--leader-elect", "--pod-ip=10.1.2.3"], {})
+    assert chart.election == bare.election
+    assert (chart.resync_seconds, chart.workers, chart.log_level) == (bare.resync_seconds, bare.workers, bare.log_level)
 
 
 def test_metrics_are_served_by_the_pods_that_the_service_selects() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from rowlock_operator.kube.settings import parse_settings
 from tests.support.chart_readme import README, described_values, readme, undescribed_values
 from tests.support.charts import CHART, HelmError, helm, objects, render
 from tests.unit.api.test_crd import CRD_PATH
@@ -86,8 +88,6 @@ def test_what_does_not_fit_is_refused_by_its_name(given: str, words: list[str]) 
 
 
 def test_settings_have_the_bounds_that_the_operator_has() -> None:
-    from rowlock_operator.kube.settings import parse_settings
-
     url = "--coordinator-url=http://rowlock:8480"
     for name, flag in (("workers", "--workers"), ("resyncSeconds", "--resync-seconds")):
         bounds = SCHEMA["properties"][name]
@@ -117,8 +117,6 @@ def test_a_chart_may_depend_on_this_one(tmp_path: Path) -> None:
 
 
 def test_the_package_is_whole_and_holds_nothing_of_its_development(tmp_path: Path) -> None:
-    import tarfile
-
     helm("package", CHART, "--destination", tmp_path)
     (package,) = tmp_path.iterdir()
     with tarfile.open(package) as archive:
