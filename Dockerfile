@@ -27,6 +27,10 @@ RUN python3 -m venv --without-pip /opt/venv \
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 # In a pod the root file system is read-only and /tmp is not. Bytecode is compiled here and never there.
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+STOPSIGNAL SIGTERM
+# `make image` adds version and revision.
+LABEL org.opencontainers.image.source="https://github.com/rowlock/rowlock" \
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY images/install.sh requirements/pip.txt /opt/rowlock/requirements/
 
 
@@ -52,25 +56,24 @@ RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,targ
     && rm -rf /opt/rowlock/launcher/bin
 
 
-# Rowlock itself, twice: as an installed package, and as the part of it that the payload holds.
+# Rowlock itself: as an installed package for both images, and as the part of the payload for the operator's.
 FROM base AS rowlock
 COPY requirements/build.txt /opt/rowlock/requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/var/cache/pip \
     python3 -m venv /opt/build \
     && PIP_CONFIG_FILE=/run/secrets/pip PIP_CACHE_DIR=/var/cache/pip /opt/build/bin/pip install --quiet \
        --require-hashes -r /opt/rowlock/requirements/build.txt -r /opt/rowlock/requirements/pip.txt
-WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
-COPY images/payload.py images/
-COPY rowlock rowlock
-COPY operator operator
-COPY trainer trainer
-RUN /opt/build/bin/python -m hatchling build -t wheel -d /tmp/wheel \
+# .dockerignore lets in no more than this needs.
+COPY . /src
+RUN cd /src \
+    && /opt/build/bin/python -m hatchling build -t wheel -d /tmp/wheel \
     && /opt/build/bin/pip --python /opt/venv/bin/python3 install --quiet --disable-pip-version-check \
-       --no-warn-script-location --no-index --no-deps --no-compile --root /out/installed /tmp/wheel/*.whl \
-    && python3 images/payload.py /out/payload/opt/rowlock/launcher \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash -s /out/installed -p / /out/installed \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash -s /out/payload -p / /out/payload
+       --no-warn-script-location --no-index --no-deps --no-compile --root /out/trainer /tmp/wheel/*.whl \
+    && cp -a /out/trainer /out/operator \
+    && python3 images/payload.py /out/operator/opt/rowlock/launcher \
+    && for image in trainer operator; do \
+         python3 -m compileall -q --invalidation-mode unchecked-hash -s /out/$image -p / /out/$image || exit; \
+       done
 
 
 FROM torch AS trainer
@@ -78,18 +81,11 @@ USER 0:0
 COPY requirements/trainer.txt /opt/rowlock/requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/var/cache/pip \
     sh /opt/rowlock/requirements/install.sh trainer.txt --without-torch
-USER 65532:65532
-STOPSIGNAL SIGTERM
-ENTRYPOINT ["python3", "-m", "rowlock_trainer.launcher.main"]
-COPY --from=rowlock /out/installed/ /
-ARG VERSION=""
-ARG REVISION=""
 LABEL org.opencontainers.image.title="rowlock-trainer" \
-      org.opencontainers.image.description="A worker of distributed PyTorch training that does not stop when workers die" \
-      org.opencontainers.image.source="https://github.com/rowlock/rowlock" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.description="A worker of distributed PyTorch training that does not stop when workers die"
+USER 65532:65532
+ENTRYPOINT ["python3", "-m", "rowlock_trainer.launcher.main"]
+COPY --from=rowlock /out/trainer/ /
 
 
 # No HEALTHCHECK: Kubernetes ignores it and the OCI format has none. /healthz and /readyz are for its own probes.
@@ -98,17 +94,9 @@ COPY requirements/operator.txt /opt/rowlock/requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/var/cache/pip \
     sh /opt/rowlock/requirements/install.sh operator.txt
 COPY --from=payload /opt/rowlock/launcher /opt/rowlock/launcher
+LABEL org.opencontainers.image.title="rowlock-operator" \
+      org.opencontainers.image.description="Distributed training on Kubernetes that does not stop when workers die"
 USER 65532:65532
 EXPOSE 8480 8481
-STOPSIGNAL SIGTERM
 ENTRYPOINT ["rowlock-operator"]
-COPY --from=rowlock /out/payload/ /
-COPY --from=rowlock /out/installed/ /
-ARG VERSION=""
-ARG REVISION=""
-LABEL org.opencontainers.image.title="rowlock-operator" \
-      org.opencontainers.image.description="Distributed training on Kubernetes that does not stop when workers die" \
-      org.opencontainers.image.source="https://github.com/rowlock/rowlock" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=rowlock /out/operator/ /

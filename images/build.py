@@ -75,6 +75,8 @@ def build(tool: str, target: str, image: str, arguments: dict[str, str]) -> None
     # The host's network: a package index may be reached through a proxy on this very machine.
     command = [tool, "build", "--network=host", f"--target={target}", f"--tag={image}"]
     command += [f"--build-arg={name}={value}" for name, value in arguments.items() if value]
+    labels = {"version": rowlock.__version__, "revision": revision()}
+    command += [f"--label=org.opencontainers.image.{name}={value}" for name, value in labels.items() if value]
     environment = os.environ.copy()
     if tool == "docker":
         environment["DOCKER_BUILDKIT"] = "1"
@@ -107,8 +109,6 @@ def main() -> None:
     arguments = {
         "BASE_IMAGE": options.base_image,
         "TORCH_INDEX_URL": options.torch_index_url,
-        "VERSION": rowlock.__version__,
-        "REVISION": revision(),
     }
     rows = []
     try:
