@@ -45,6 +45,8 @@ class FakeLauncher:
     order: Order | None = None
     #: Orders in the sequence they came, for tests that look at it.
     orders: list[Order] = field(default_factory=list)
+    #: The same, by connection: the last list is of the one that is open now.
+    orders_by_line: list[list[Order]] = field(default_factory=list)
     connected: bool = False
     refusals: int = 0
 
@@ -80,11 +82,13 @@ class FakeLauncher:
         await socket.send(protocol.encode(hello))
         await socket.send(protocol.encode(self.report))
         reporting = asyncio.create_task(self._reporting(socket))
+        self.orders_by_line.append([])
         try:
             async for text in socket:
                 order = protocol.decode(text, Order)
                 self.order = order
                 self.orders.append(order)
+                self.orders_by_line[-1].append(order)
                 self._obey(order)
                 if order.phase == "leave":
                     self.ended(ExitCode.DONE if self.report.phase == "done" else ExitCode.SAVED)

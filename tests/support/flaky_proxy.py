@@ -37,6 +37,8 @@ class FlakyProxy:
         self._random = random.Random(seed)
         #: Share of requests, watches aside, that go wrong.
         self.share = 0.0
+        #: While set, nothing passes: every request, and every watch under way, is cut.
+        self.away = False
         #: Deletions still to be refused with a conflict, as an admission webhook may, while the object lives.
         self.vetoes = 0
         #: How often each fault struck.
@@ -87,6 +89,8 @@ class FlakyProxy:
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if self.away:
+            return _cut(request)
         if request.method == "DELETE" and self.vetoes > 0:
             self.vetoes -= 1
             return _status(409, "Conflict")

@@ -10,12 +10,13 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from rowlock_operator.kube.permissions import JOB_RULES
+from rowlock_operator.kube.permissions import JOB_RULES, leader_rules
+from rowlock_operator.kube.settings import LEASE_NAME, SERVICE_NAME
 from tests.support.control_plane import PORTS
 from tests.support.kube_api import wait_until
 from tests.support.processes import Child
@@ -41,19 +42,31 @@ def free_ports(count: int) -> list[int]:
     raise RuntimeError(f"no {count} free ports from {PORTS.start} to {PORTS.stop}")
 
 
-def operator_kubeconfig(plane: ControlPlane, directory: Path, server: str = "") -> Path:
-    """Write the kubeconfig of a service account with `JOB_RULES`; `server` replaces the API server's URL."""
+def operator_kubeconfig(plane: ControlPlane, directory: Path, server: str = "", leads_in: str = "") -> Path:
+    """Write the kubeconfig of a service account with `JOB_RULES`.
+
+    Args:
+        plane: The control plane.
+        directory: Where the file goes.
+        server: Replaces the API server's URL.
+        leads_in: Namespace in which it has `leader_rules`, too; it lies in `default` itself.
+    """
     api = plane.client()
     name = f"rowlock-operator-{random.randrange(10**9)}"
     api.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}}).ok()
     roles = "/apis/rbac.authorization.k8s.io/v1"
     api.create(f"{roles}/clusterroles", {"metadata": {"name": name}, "rules": list(JOB_RULES)}).ok()
-    binding = {
+    binding: dict[str, Any] = {
         "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": "default"}],
     }
     api.create(f"{roles}/clusterrolebindings", binding).ok()
+    if leads_in:
+        local = f"{roles}/namespaces/{leads_in}"
+        rules = list(leader_rules(lease=LEASE_NAME, service=SERVICE_NAME))
+        api.create(f"{local}/roles", {"metadata": {"name": name}, "rules": rules}).ok()
+        api.create(f"{local}/rolebindings", binding | {"roleRef": binding["roleRef"] | {"kind": "Role"}}).ok()
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     answer = api.create(f"/api/v1/namespaces/default/serviceaccounts/{name}/token", request).ok()
     config = yaml.safe_load(plane.kubeconfig.read_text())
@@ -105,6 +118,29 @@ class OperatorProcess:
             return self.probe("readyz") == 200
 
         wait_until(ready, START_SECONDS, "the operator is ready")
+
+    @property
+    def coordinator_port(self) -> int:
+        """Where launchers reach it, when it leads."""
+        return self._coordinator_port
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._child is not None and self._child.running
+
+    def role(self) -> str:
+        """What it says of itself on /readyz: leading, standby, or nothing while it is not ready."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._probes_port}/readyz", timeout=5) as response:
+                return str(response.read().decode()).partition(": ")[2].strip()
+        except OSError:
+            return ""
+
+    def wait_ended(self) -> int:
+        """Wait until it ends by itself; return the exit code."""
+        assert self._child is not None
+        return self._child.process.wait(START_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL."""
