@@ -38,7 +38,11 @@ def apt_sources(suite: str) -> list[str]:
     if platform.freedesktop_os_release().get("VERSION_CODENAME") != suite:
         return []
     apt = Path("/etc/apt")
-    files = [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list")), *sorted(apt.glob("sources.list.d/*.sources"))]
+    files = [
+        apt / "sources.list",
+        *sorted(apt.glob("sources.list.d/*.list")),
+        *sorted(apt.glob("sources.list.d/*.sources")),
+    ]
     return [str(file) for file in files if file.is_file()]
 
 
@@ -53,7 +57,7 @@ def bootstrap(archive: Path, suite: str) -> None:
     unfinished = archive.with_suffix(".unfinished.tar")
     command = ["mmdebstrap", "--variant=essential", f"--include={','.join(PACKAGES)}"]
     command += [f"--dpkgopt={option}" for option in LEFT_OUT]
-    command += [f"--customize-hook=rm -rf \"$1/{path}\"" for path in OF_THIS_MACHINE]
+    command += [f'--customize-hook=rm -rf "$1/{path}"' for path in OF_THIS_MACHINE]
     done = subprocess.run([*command, suite, str(unfinished), *apt_sources(suite)], check=False)
     if done.returncode != 0:
         raise ImageError(f"mmdebstrap could not make a base of Debian {suite}: its messages are above")
@@ -77,7 +81,7 @@ def main() -> None:
         # The archive's name is its version: an image that was loaded from it is not loaded again, which would make a
         # new image of the same files and cost every layer above it.
         label = f"LABEL rowlock.dev/base={archive.stem}"
-        command = [tool, "image", "inspect", "--format={{index .Config.Labels \"rowlock.dev/base\"}}", image]
+        command = [tool, "image", "inspect", '--format={{index .Config.Labels "rowlock.dev/base"}}', image]
         loaded = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
         if loaded != archive.stem:
             subprocess.run([tool, "import", f"--change={label}", str(archive), image], stdout=sys.stderr, check=True)

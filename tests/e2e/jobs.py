@@ -42,7 +42,9 @@ RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory"
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
-        result[key] = _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        result[key] = (
+            _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        )
     return result
 
 
@@ -92,9 +94,7 @@ class Job:
 
     def pods(self) -> list[JsonObject]:
         """Its pods, by worker."""
-        pods = self.api.list(
-            f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=f"rowlock.dev/job={self.name}"
-        )
+        pods = self.api.list(f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=f"rowlock.dev/job={self.name}")
         return sorted(pods, key=lambda pod: int(pod["metadata"]["labels"]["rowlock.dev/worker"]))
 
     def pod(self, worker: int) -> JsonObject:
@@ -168,7 +168,12 @@ class Job:
         """All that helps to understand a failed wait."""
         try:
             pods = [
-                (pod["metadata"]["name"], pod["spec"].get("nodeName"), pod["metadata"].get("deletionTimestamp"), pod["status"])
+                (
+                    pod["metadata"]["name"],
+                    pod["spec"].get("nodeName"),
+                    pod["metadata"].get("deletionTimestamp"),
+                    pod["status"],
+                )
                 for pod in self.pods()
             ]
             said = [self._logs(pod["metadata"]["name"]) for pod in self.pods()]

@@ -164,7 +164,9 @@ def test_a_corrupted_checkpoint_is_set_aside_and_the_one_before_used(scene: Scen
         step = job.until_checkpoint(40)["lastCheckpoint"]["step"]
         name = faults.flip_byte(job)
         faults.kill_container(job, 0)
-        status = job.until(lambda status: status.get("resumedFromStep") is not None and status["generation"] == 2, "it goes on")
+        status = job.until(
+            lambda status: status.get("resumedFromStep") is not None and status["generation"] == 2, "it goes on"
+        )
         assert status["resumedFromStep"] < step or status["lastCheckpoint"]["name"] != name
         assert "CheckpointSetAside" in job.events()
     counted(job, 1, 0)

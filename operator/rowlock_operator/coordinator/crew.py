@@ -46,6 +46,8 @@ class Member:
     lapse: timedelta = timedelta()
     #: When its reported step was last seen to move; None before.
     stepped_at: datetime | None = None
+    #: When the connection that counts was made.
+    joined: datetime | None = None
 
     def hear(self, report: Report, now: datetime) -> bool:
         """Take a report; return whether it says anything new."""
@@ -71,6 +73,7 @@ class Member:
             report=self.report,
             address=self.hello.address,
             stepped_at=self.stepped_at,
+            connected_since=self.joined if self.connection is not None else None,
         )
 
 
@@ -107,11 +110,13 @@ class Crew:
         key = (hello.worker, hello.pod_uid)
         before = self.members.get(key)
         if before is None:
-            self.members[key] = Member(hello, connection, now)
+            self.members[key] = Member(hello, connection, now, joined=now)
         else:
             if before.connection is not None:
                 before.connection.drop("replaced by a newer connection of the same pod")
-            self.members[key] = replace(before, hello=hello, connection=connection, last_seen=now, lapse=timedelta())
+            self.members[key] = replace(
+                before, hello=hello, connection=connection, last_seen=now, lapse=timedelta(), joined=now
+            )
         if self.order is not None:
             connection.offer(self.order)
         return before is not None and before.report is not None

@@ -29,6 +29,9 @@ CAUSE_GRACE_SECONDS = 5.0
 #: Seconds a running pod may take until its launcher is heard for the first time. A launcher connects before it
 #: imports torch; on a slow network file system Python's own start takes a few seconds.
 UNHEARD_SECONDS = 60.0
+#: Seconds a launcher may take to come back once another of its crew has: a try that hangs is given up after 10 s and
+#: followed by a delay of up to 5 s (rowlock_trainer.launcher.link), and the next one needs a moment.
+RETURN_SECONDS = 20.0
 UNHEARD_WORDS = (
     "worker {worker}: its pod runs, but its launcher was never heard; can pods reach the coordinator "
     "(its address, a NetworkPolicy), and is the image of the same release?"
@@ -109,6 +112,7 @@ def unheard(draft: Draft, worker: int) -> bool:
     if draft.launcher(worker) is not None or pod.running_since is None or draft.observed.listening_since is None:
         return False
     due = max(pod.running_since, draft.observed.listening_since) + timedelta(seconds=UNHEARD_SECONDS)
+    due = max(due, _returned_by(draft) or due)
     if draft.now < due:
         draft.wake_at(due)
     return draft.now >= due
@@ -268,7 +272,8 @@ def _peer_lost(draft: Draft, followers: list[Incident], gone: list[Launcher]) ->
 def _silent(draft: Draft) -> Incident | None:
     """A launcher silent past its lease is out of the crew, unless the crew demonstrably trains on.
 
-    When no launcher at all is heard, the operator is the one cut off, and nobody is blamed.
+    When no launcher at all is heard, the operator is the one cut off, and nobody is blamed. When that is over they
+    come back one by one: the first to be heard again proves nothing against the others yet.
     """
     if not any(one.connected for one in draft.crew()):
         return None
@@ -286,9 +291,16 @@ def _silent(draft: Draft) -> Incident | None:
     return None
 
 
+def _returned_by(draft: Draft) -> datetime | None:
+    """When every launcher that can be heard has had time to come back; None while none is heard."""
+    since = [one.connected_since for one in draft.crew() if one.connected and one.connected_since is not None]
+    return min(since) + timedelta(seconds=RETURN_SECONDS) if since else None
+
+
 def _lease_is_over(draft: Draft, launcher: Launcher) -> bool:
     lease = timedelta(seconds=LEASE_SECONDS)
     due = launcher.last_seen + lease
+    due = max(due, _returned_by(draft) or due)
     if draft.now < due:
         draft.wake_at(due)
         return False

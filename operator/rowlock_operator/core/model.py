@@ -91,6 +91,8 @@ class Launcher:
     address: str = ""
     #: When its reported step last moved, by our own clock; None when it never did.
     stepped_at: datetime | None = None
+    #: Since when its connection has held; None when it has none.
+    connected_since: datetime | None = None
 
 
 @dataclass(frozen=True)

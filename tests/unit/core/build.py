@@ -39,10 +39,11 @@ def launcher(
     uid = fields.pop("uid", f"pod-{worker}")
     last_seen = fields.pop("last_seen", NOW)
     stepped_at = fields.pop("stepped_at", None)
+    since = fields.pop("connected_since", None)
     if worker == 0:
         fields.setdefault("store", "crew-worker-0:4000")
     report = Report(generation=generation, phase=phase, **fields)
-    return Launcher(worker, uid, connected, last_seen, report, stepped_at=stepped_at)
+    return Launcher(worker, uid, connected, last_seen, report, stepped_at=stepped_at, connected_since=since)
 
 
 def end(rank: int, code: int, reason: str = "", step: int = 40, time: float = 0.0, traceback: str = "") -> RankExit:

@@ -85,10 +85,11 @@ class Onlooker:
         stepped_at = known.stepped_at if known is not None else None
         if known is not None and report.progress is not None and report.progress != known.report.progress:
             stepped_at = now
-        self._launchers[uid] = Launcher(worker, uid, True, now, report, stepped_at=stepped_at)
+        since = known.connected_since if known is not None and known.connected else now
+        self._launchers[uid] = Launcher(worker, uid, True, now, report, stepped_at=stepped_at, connected_since=since)
 
     def _miss(self, uid: str, known: Launcher) -> None:
         silence = (self._world.now - known.last_seen).total_seconds()
         # A node that lost its power hangs up on nobody: only the lease tells.
         if uid not in self._world.stuck or silence >= LEASE_SECONDS:
-            self._launchers[uid] = replace(known, connected=False)
+            self._launchers[uid] = replace(known, connected=False, connected_since=None)

@@ -234,6 +234,30 @@ def test_nobody_is_called_unreachable_before_it_is_known_since_when_launchers_co
     assert counts(decision) == (0, 0)
 
 
+def test_after_a_silence_of_all_the_first_that_is_heard_proves_nothing_against_those_never_heard() -> None:
+    before = training_job()
+    pods = tuple(pod(i, running_since=NOW) for i in range(2))
+
+    def decided(seconds: float):
+        back = launcher(0, last_seen=later(seconds), connected_since=later(600))
+        return decide(before, world(*pods, launchers=(back,), listening_since=NOW), later(seconds))
+
+    assert counts(decided(601)) == (0, 0)
+    assert decided(601).requeue_after == pytest.approx(19)
+    assert last_failure(decided(620)).reason == "WorkerUnreachable"
+
+
+def test_after_a_silence_of_all_a_launcher_that_is_still_away_gets_its_time_to_come_back() -> None:
+    def decided(seconds: float):
+        back = launcher(0, last_seen=later(seconds), connected_since=later(60))
+        away = launcher(1, connected=False)
+        return decide(training_job(), world(pod(0), pod(1), launchers=(back, away)), later(seconds))
+
+    assert counts(decided(61)) == (0, 0)
+    assert decided(61).requeue_after == pytest.approx(19)
+    assert [one.reason for one in decided(80).status.unsettled] == ["WorkerSilent"]
+
+
 @pytest.mark.parametrize(
     ("stepped", "now", "who", "stays"),
     [
