@@ -42,6 +42,9 @@ class Cluster(Protocol):
     def on_node(self, node: str, *command: str) -> str:
         """Run a command in a node's network, as root; return what it printed."""
 
+    def kill_container(self, node: str, container: str) -> None:
+        """SIGKILL a container's first process."""
+
     def power_off(self, node: str) -> None:
         """Cut a node's power: all its processes are gone at once."""
 

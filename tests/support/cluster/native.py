@@ -113,6 +113,10 @@ class NativeCluster:
     def on_node(self, node: str, *command: str) -> str:
         return network.run(*network.in_namespace(self._node(node).names), *command).stdout
 
+    def kill_container(self, node: str, container: str) -> None:
+        socket = self._node(node).socket
+        network.run("ctr", "-a", socket, "-n", "k8s.io", "tasks", "kill", "--signal=SIGKILL", container)
+
     def power_off(self, node: str) -> None:
         self._node(node).power_off()
 

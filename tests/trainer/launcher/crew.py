@@ -39,8 +39,12 @@ _PROGRAM = (
 )
 
 
+#: Stands for a folder of the test's own on the job's volume, which a launcher is given when it is started.
+UNNAMED = "/the-tests-own"
+
+
 def config(worker: int = 0, workers: int = 1, **changes: object) -> WorkerConfig:
-    base = WorkerConfig("digits", "default", "job-uid", worker, workers, 1, CheckpointConfig("/checkpoints"))
+    base = WorkerConfig("digits", "default", "job-uid", worker, workers, 1, CheckpointConfig(UNNAMED))
     if "command" not in changes:
         base = replace(base, trainer=TRAINER)
     return replace(base, **changes)
@@ -96,6 +100,8 @@ class Crew:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        #: The job's directory on its volume.
+        self.checkpoints = folder / "volume" / "digits"
         self._changed = asyncio.Event()
         self._launchers: list[LauncherProcess] = []
         self._reading: list[asyncio.Task[None]] = []
@@ -120,6 +126,8 @@ class Crew:
     async def launch(
         self, config: WorkerConfig, program: tuple[str, ...] = (sys.executable, "-c", _PROGRAM), **environ: str
     ) -> LauncherProcess:
+        if config.checkpoint.directory == UNNAMED:
+            config = replace(config, checkpoint=CheckpointConfig(str(self.checkpoints)))
         token_file = self._folder / "token"
         token_file.write_text(TOKEN + "\n")
         termination_log = self._folder / f"termination-log-{config.worker}"

@@ -57,11 +57,34 @@ def test_a_command_is_ready_without_being_started_and_gets_torchruns_environment
                 "TORCHELASTIC_RUN_ID": "job-uid",
                 "OMP_NUM_THREADS": "1",
                 "ROWLOCK_GENERATION": "4",
-                "ROWLOCK_CHECKPOINT_DIR": "/checkpoints",
+                "ROWLOCK_CHECKPOINT_DIR": str(crew.checkpoints),
                 "ROWLOCK_JOB": "digits",
             }
             assert {name: environ.get(name) for name in expected} == expected
             assert int(environ["TORCHELASTIC_MAX_RESTARTS"]) > 0
+
+    asyncio.run(scenario())
+
+
+def test_a_command_finds_its_directory_on_the_volume(tmp_path):
+    async def scenario():
+        async with crew_in(tmp_path) as crew:
+            program = "import os, pathlib; pathlib.Path(os.environ['ROWLOCK_CHECKPOINT_DIR'], 'kept').write_text('7')"
+            report, _ = await until_ended(crew, *python(program))
+            assert report.phase == "done"
+            assert (crew.checkpoints / "kept").read_text() == "7"
+
+    asyncio.run(scenario())
+
+
+def test_a_command_whose_directory_cannot_be_made_says_so_and_blames_the_volume(tmp_path):
+    async def scenario():
+        async with crew_in(tmp_path) as crew:
+            crew.checkpoints.parent.mkdir(parents=True, exist_ok=True)
+            crew.checkpoints.write_text("in the way")
+            report, _ = await until_ended(crew, "true")
+            assert [one.code for one in report.exits] == [ExitCode.STORAGE]
+            assert f"ROWLOCK_CHECKPOINT_DIR {crew.checkpoints} cannot be made" in report.exits[0].reason
 
     asyncio.run(scenario())
 

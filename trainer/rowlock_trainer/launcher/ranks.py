@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rowlock.protocol import ExitCode, Order, RankExit
 from rowlock_trainer.channel import RankCommand, RankSetup, RankState
@@ -216,6 +217,10 @@ class CommandRanks(Ranks):
         if self._store:
             return
         self._store = store
+        if refusal := self._make_directory():
+            for rank in self.ranks:
+                self._end(rank, exit_of(rank, ExitCode.STORAGE, refusal))
+            return
         command = self._means.settings.config.command
         for rank in self.ranks:
             if self._saving:
@@ -225,6 +230,15 @@ class CommandRanks(Ranks):
             await self._start(rank, ToZygote("start", rank.number, command=command, environ=environ))
             rank.state = replace(rank.state, phase="running")
         self._means.changed()
+
+    def _make_directory(self) -> str:
+        """Make the job's directory on the volume, which a command is told of; return why that cannot be done, or ""."""
+        directory = Path(self._means.settings.config.checkpoint.directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return f"ROWLOCK_CHECKPOINT_DIR {directory} cannot be made: {error.strerror or error}"
+        return ""
 
     def kill(self, why: str) -> None:
         """Kill all that have not ended, and do not start those that wait."""
