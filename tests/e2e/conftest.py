@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,15 +36,24 @@ def site(cluster: Cluster) -> Site:
 
 
 @pytest.fixture(scope="session")
-def references(tmp_path_factory: pytest.TempPathFactory) -> References:
-    return References(tmp_path_factory.mktemp("references"))
+def references(site: Site) -> Iterator[References]:
+    with _namespace(site) as name:
+        yield References(site, name)
 
 
 @pytest.fixture
 def namespace(site: Site) -> Iterator[str]:
     """A namespace that enforces the restricted Pod Security level; everything in it goes with the test."""
+    with _namespace(site) as name:
+        yield name
+
+
+@contextmanager
+def _namespace(site: Site) -> Iterator[str]:
     name = f"e2e-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     site.api.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}}).ok()
-    yield name
-    site.api.delete(f"/api/v1/namespaces/{name}").ok()
+    try:
+        yield name
+    finally:
+        site.api.delete(f"/api/v1/namespaces/{name}").ok()

@@ -1,53 +1,108 @@
-"""What an undisturbed run on this machine ends with: every run on the cluster must end with the same weights."""
+"""What a run on one machine ends with: every run on the cluster must end with the same weights, however disturbed.
+
+The one machine is a pod that does what a person does on a laptop, `rowlock run manifest.yaml`, in the very image
+that the workers have: the text example learns the source text of Python's own library, which is another in another
+Python.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from rowlock_trainer.checkpoint import list_checkpoints, weights_digest
+from tests.e2e.site import TRAINER_IMAGE
+from tests.support.kube_api import wait_until
+
+if TYPE_CHECKING:
+    from tests.e2e.site import Site
+    from tests.support.kube_api import JsonObject
 
 #: A run of a few hundred small steps takes seconds; importing torch on a busy machine takes most of it.
 DEADLINE = 300.0
-
-
-def local_weights(manifest: Path, state: Path) -> str:
-    """Run a manifest with `rowlock run`; return the SHA-256 of its final weights."""
-    command = [sys.executable, "-m", "rowlock.cli", "run", str(manifest), "--state-dir", str(state), "--fresh"]
-    environment = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=DEADLINE)
-    assert done.returncode == 0, f"rowlock run ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-    meta = yaml.safe_load(manifest.read_text())["metadata"]
-    checkpoints = state / meta.get("namespace", "default") / meta["name"] / "checkpoints"
-    newest = max(list_checkpoints(checkpoints), key=lambda note: note.step)
-    return weights_digest(checkpoints, newest.name)
+_NONROOT = 65532
+_RUN = ["rowlock", "run", "/manifest/job.yaml", "--state-dir", "/state"]
 
 
 class References:
-    """Final weights by spec, each computed once in a session."""
+    """Final weights by manifest, each computed once in a session, in a namespace of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.of = cache(self._of)
+    def __init__(self, site: Site, namespace: str) -> None:
+        self._site = site
+        self._namespace = namespace
+        self._known: dict[str, str] = {}
 
-    def of_spec(self, spec: dict[str, object]) -> str:
-        """Final weights of a spec, run under the name `crew`."""
-        return self.of(yaml.safe_dump(spec, sort_keys=True))
+    def of_spec(self, spec: dict[str, Any]) -> str:
+        """Return the SHA-256 of the final weights of a job of this spec."""
+        text = yaml.safe_dump(
+            {
+                "apiVersion": "rowlock.dev/v1alpha1",
+                "kind": "DistributedTrainingJob",
+                "metadata": {"name": "crew"},
+                "spec": spec,
+            },
+            sort_keys=True,
+        )
+        if text not in self._known:
+            self._known[text] = self._run(f"reference-{len(self._known)}", text)
+        return self._known[text]
 
-    def _of(self, text: str) -> str:
-        folder = self._folder / f"reference-{abs(hash(text))}"
-        folder.mkdir()
-        manifest = folder / "crew.yaml"
-        job = {
-            "apiVersion": "rowlock.dev/v1alpha1",
-            "kind": "DistributedTrainingJob",
-            "metadata": {"name": "crew"},
-            "spec": yaml.safe_load(text),
-        }
-        manifest.write_text(yaml.safe_dump(job))
-        return local_weights(manifest, folder / "state")
+    def _run(self, name: str, manifest: str) -> str:
+        objects = _objects(name, manifest)
+        self._site.cluster.kubectl("apply", "-n", self._namespace, "-f", "-", stdin=yaml.safe_dump_all(objects))
+        path = f"/api/v1/namespaces/{self._namespace}/pods/{name}"
+
+        def ended() -> bool:
+            return self._site.api.get(path).ok()["status"].get("phase") in ("Succeeded", "Failed")
+
+        wait_until(ended, DEADLINE, f"the run on one machine has ended ({name})", interval_seconds=0.5)
+        logs = self._site.cluster.kubectl("logs", "-n", self._namespace, name, "--tail=30")
+        assert self._site.api.get(path).ok()["status"]["phase"] == "Succeeded", logs
+        checkpoints = self._site.cluster.volume(self._namespace, name) / "default" / "crew" / "checkpoints"
+        newest = max(list_checkpoints(checkpoints), key=lambda note: note.step)
+        return weights_digest(checkpoints, newest.name)
+
+
+def _objects(name: str, manifest: str) -> list[JsonObject]:
+    meta = {"name": name}
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"job.yaml": manifest}},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": _pod_spec(name)},
+    ]
+
+
+def _pod_spec(name: str) -> JsonObject:
+    container = {
+        "name": "run",
+        "image": TRAINER_IMAGE,
+        "command": _RUN,
+        "volumeMounts": [
+            {"name": "manifest", "mountPath": "/manifest"},
+            {"name": "state", "mountPath": "/state"},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the container)
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _NONROOT,
+            "fsGroup": _NONROOT,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "manifest", "configMap": {"name": name}},
+            {"name": "state", "persistentVolumeClaim": {"claimName": name}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
