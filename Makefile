@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: setup ## Train on 4 workers, kill one, go on, compare with an undisturbed run (main job)
@@ -41,7 +41,7 @@ bench: setup ## Run every benchmark; prints tables, writes JSON to .rowlock/benc
 # Images: a prefix and a tag of your own, another base, another build of torch, fewer targets.
 IMAGE_PREFIX ?= ghcr.io/rowlock
 TAG ?=
-BASE_IMAGE ?=
+export BASE_IMAGE ?=
 TORCH_INDEX_URL ?=
 TARGETS ?= operator trainer
 
@@ -53,6 +53,10 @@ image: ## Build the container images with docker or podman (IMAGE_PREFIX, TAG, B
 .PHONY: base-image
 base-image: ## Make localhost/rowlock-base:bookworm of Debian packages, for BASE_IMAGE where no registry is reachable
 	$(PYTHON) -m images.base
+
+.PHONY: e2e
+e2e: setup ## Build the images and test them (docker or podman; minutes, gigabytes; BASE_IMAGE)
+	$(BIN)/python -m pytest tests/image
 
 .PHONY: setup
 setup: $(VENV)/.installed ## Make the virtual environment (done by the others as needed)

@@ -60,7 +60,7 @@ def revision() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def build(tool: str, target: str, image: str, arguments: dict[str, str]) -> None:
+def build(tool: str, target: str, image: str, arguments: dict[str, str], *options: str, context: Path = ROOT) -> None:
     """Build one target of the Dockerfile and tag it `image`.
 
     Args:
@@ -68,12 +68,14 @@ def build(tool: str, target: str, image: str, arguments: dict[str, str]) -> None
         target: Stage of the Dockerfile.
         image: Name with tag.
         arguments: Build arguments; those without a value are left to the Dockerfile.
+        options: More flags for the tool.
+        context: Folder that holds the Dockerfile and all that it copies.
 
     Raises:
         ImageError: The build failed.
     """
     # The host's network: a package index may be reached through a proxy on this very machine.
-    command = [tool, "build", "--network=host", f"--target={target}", f"--tag={image}"]
+    command = [tool, "build", "--network=host", f"--target={target}", f"--tag={image}", *options]
     command += [f"--build-arg={name}={value}" for name, value in arguments.items() if value]
     labels = {"version": rowlock.__version__, "revision": revision()}
     command += [f"--label=org.opencontainers.image.{name}={value}" for name, value in labels.items() if value]
@@ -86,15 +88,20 @@ def build(tool: str, target: str, image: str, arguments: dict[str, str]) -> None
         secrets = write_pip_settings(Path(folder))
         command += [f"--secret=id={name},src={file}" for name, file in secrets.items()]
         # What the tool says goes to stderr: stdout is for the table.
-        done = subprocess.run([*command, "."], cwd=ROOT, env=environment, stdout=sys.stderr, check=False)
+        done = subprocess.run([*command, "."], cwd=context, env=environment, stdout=sys.stderr, check=False)
     if done.returncode != 0:
         raise ImageError(f"{tool} could not build the target {target}: its messages are above")
 
 
+def inspect(tool: str, image: str, template: str) -> str:
+    """Return what the tool knows of an image, as a Go template says."""
+    command = [tool, "image", "inspect", f"--format={template}", image]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def size(tool: str, image: str) -> int:
     """Return the bytes of all layers of an image, uncompressed."""
-    command = [tool, "image", "inspect", "--format={{.Size}}", image]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return int(inspect(tool, image, "{{.Size}}"))
 
 
 def main() -> None:

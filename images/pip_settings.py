@@ -10,23 +10,29 @@ import configparser
 import os
 from pathlib import Path
 
-#: pip's own files, the nearest last, unless PIP_CONFIG_FILE names another.
-FILES = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+#: pip's files, the nearest last: the machine's and the user's. PIP_CONFIG_FILE names another for the user's.
+MACHINE = "/etc/pip.conf"
+USER = ("~/.pip/pip.conf", "~/.config/pip/pip.conf")
 #: What says where packages come from. The rest of a configuration is about this machine, not about the image.
 SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 #: Where the Dockerfile's RUN lines find the bundle of certificate authorities, the secret named "ca".
 CERTIFICATES = "/run/secrets/ca"
 
 
-def write_pip_settings(folder: Path) -> dict[str, Path]:
+def write_pip_settings(folder: Path, machine: str = MACHINE) -> dict[str, Path]:
     """Write a pip configuration for a build into `folder`.
+
+    Args:
+        folder: An empty folder.
+        machine: pip's file for the whole machine.
 
     Returns:
         Files to pass to the build as secrets, by the secret's name; empty when this machine's pip has no settings.
     """
-    own_file = os.environ.get("PIP_CONFIG_FILE")
+    named = os.environ.get("PIP_CONFIG_FILE")
+    files = () if named == os.devnull else (machine, *((named,) if named else USER))
     given = configparser.ConfigParser(interpolation=None)
-    given.read([Path(file).expanduser() for file in ([own_file] if own_file else FILES)], encoding="utf-8")
+    given.read([Path(file).expanduser() for file in files], encoding="utf-8")
 
     def setting(name: str) -> str:
         variable = os.environ.get("PIP_" + name.upper().replace("-", "_"))

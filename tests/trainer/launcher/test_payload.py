@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from images.payload import write_payload
 from rowlock.protocol import ExitCode
 from tests.trainer.launcher.crew import config, crew_in, kill
 
-ROOT = Path(__file__).parents[3]
-#: Everything in the folder beside `__main__.py`. Nothing else may be needed.
-OURS = (ROOT / "rowlock", ROOT / "trainer" / "rowlock_trainer")
+#: What lies in the folder beside Rowlock's own files. Nothing else may be needed.
 THEIRS = ("attr", "attrs", "cattrs", "websockets", "typing_extensions")
 PYTHON = str(Path(sys.executable).resolve())
 
@@ -31,12 +30,7 @@ PYTHON = str(Path(sys.executable).resolve())
 def payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder, put together from what is installed, without any compiled module."""
     folder = tmp_path_factory.mktemp("payload") / "launcher"
-    folder.mkdir()
-    main = ROOT / "trainer" / "rowlock_trainer" / "launcher" / "payload_main.py"
-    shutil.copyfile(main, folder / "__main__.py")
-    leave = shutil.ignore_patterns("*.so", "__pycache__", "api", "cli", "local")
-    for package in OURS:
-        shutil.copytree(package, folder / package.name, ignore=leave)
+    write_payload(folder)
     for name in THEIRS:
         origin = Path(str(importlib.util.find_spec(name).origin))
         if origin.name == "__init__.py":
