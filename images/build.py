@@ -90,7 +90,15 @@ def build(tool: str, target: str, image: str, arguments: dict[str, str], *option
         # What the tool says goes to stderr: stdout is for the table.
         done = subprocess.run([*command, "."], cwd=context, env=environment, stdout=sys.stderr, check=False)
     if done.returncode != 0:
-        raise ImageError(f"{tool} could not build the target {target}: its messages are above")
+        way_out = (
+            ""
+            if arguments.get("BASE_IMAGE")
+            else (
+                ". If it could not pull the base: `make base-image` makes one without a registry, then "
+                "BASE_IMAGE=localhost/rowlock-base:bookworm"
+            )
+        )
+        raise ImageError(f"{tool} could not build the target {target}: its messages are above{way_out}")
 
 
 def inspect(tool: str, image: str, template: str) -> str:
