@@ -35,7 +35,7 @@ def write_pip_settings(folder: Path, machine: str = MACHINE) -> dict[str, Path]:
     given.read([Path(file).expanduser() for file in files], encoding="utf-8")
 
     def setting(name: str) -> str:
-        variable = os.environ.get("PIP_" + name.upper().replace("-", "_"))
+        variable = os.environ.get("PIP_" + name.upper().replace("-", "_"), "")
         return variable or given.get("install", name, fallback="") or given.get("global", name, fallback="")
 
     told = {name: value for name in SETTINGS if (value := setting(name))}
