@@ -8,16 +8,18 @@ such an end means no more than starting it again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import kopf
 
-from rowlock_operator.kube.backoff import EndlessBackoffs, delay_after
+from rowlock_operator.kube.backoff import LONGEST_DELAY, EndlessBackoffs, delay_after
 from rowlock_operator.kube.credentials import ServiceAccount
 from rowlock_operator.kube.resources import CLAIMS, JOBS, PODS, SERVICES, Resource
 from rowlock_operator.resources.names import SELECTOR
@@ -57,6 +59,9 @@ class Watch:
         self._kubeconfig = kubeconfig
         self._account = account or ServiceAccount()
         self._stopping = threading.Event()
+        #: The running kopf's loop and flag. A flag of its own loop: one of threads it would wait for on a thread that
+        #: nobody wakes when kopf ends by itself, and for which its loop then waits when it closes.
+        self._kopf: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -76,29 +81,39 @@ class Watch:
     async def stop(self) -> None:
         """End the watch."""
         self._stopping.set()
+        if self._kopf is not None:
+            loop, flag = self._kopf
+            with contextlib.suppress(RuntimeError):  # that kopf has ended, and its loop is closed
+                loop.call_soon_threadsafe(flag.set)
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, STOP_SECONDS)
 
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
+            started = time.monotonic()
             try:
                 asyncio.run(self._watch())
             except Exception as error:  # noqa: BLE001 (whatever ended kopf, watching goes on)
                 log.warning("the watch ended: %s", str(error) or type(error).__name__)
             if self._stopping.is_set():
                 return
-            failures += 1
+            # One that was well for long begins anew: its end has nothing to do with the ones before.
+            failures = 1 if time.monotonic() - started > LONGEST_DELAY else failures + 1
             self._stopping.wait(delay_after(failures))
 
     async def _watch(self) -> None:
+        flag = asyncio.Event()
+        self._kopf = asyncio.get_running_loop(), flag
+        if self._stopping.is_set():
+            return
         await kopf.operator(
             registry=self._registry(),
             settings=_settings(),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
-            stop_flag=self._stopping,
+            stop_flag=flag,
         )
 
     def _registry(self) -> kopf.OperatorRegistry:

@@ -2,6 +2,11 @@
 
 Training does not depend on it. When the line breaks the launcher tries again for ever, with growing,
 jittered delays so that a crew of a thousand does not come back in one instant, and says its whole state.
+
+How soon a new leader is found, when the one before died without a word: its end is noticed after a ping and its
+timeout (10 s at most), sooner than it is replaced. From then on a try to reach it ends after 5 s at the latest, and
+the next one follows at most 5 s later. So a launcher is back within 10 s after the coordinator's address leads to the
+new leader, in time for the lease it is then given, and long before the operator calls it unreachable (60 s).
 """
 
 from __future__ import annotations
@@ -40,9 +45,11 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 #: Least time between two reports that differ in progress alone, in seconds: faster than a person reads.
 PROGRESS_SECONDS = 0.5
-#: How long a try, and a closing handshake, may take, in seconds.
-_OPEN_SECONDS = 10.0
+#: How long a try, and a closing handshake, may take, in seconds. TCP asks after 0, 1 and 3 s, and then after 7 s only.
+_OPEN_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
+#: How long one of several addresses may keep silent before the next is tried beside it, in seconds (RFC 8305, 5).
+_NEXT_ADDRESS_SECONDS = 0.25
 _UNAUTHORIZED = 401
 
 
@@ -99,6 +106,7 @@ class Link:
             compression=None,
             proxy=None,
             open_timeout=_OPEN_SECONDS,
+            happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
             close_timeout=_CLOSE_SECONDS,
             # A coordinator that vanished without a word is noticed within a lease.
             ping_interval=LEASE_SECONDS / 3,
