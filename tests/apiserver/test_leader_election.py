@@ -254,6 +254,36 @@ def test_a_leader_without_its_api_server_ends_and_the_other_takes_over(
         assert world.status("cut")["failures"]["count"] == 0
 
 
+def test_a_new_leader_whose_watch_fell_behind_counts_no_pod_as_lost_that_its_predecessor_made(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    with (
+        FlakyProxy(control_plane, seed=0) as proxy,
+        a_pair(control_plane, namespace, tmp_path, servers=("", proxy.url)) as pair,
+    ):
+        pair.service.create_service()
+        world, (leader, successor) = pair.world, pair.operators
+        leader.start(wait=False)
+        world.until(lambda: leader.role() == "leading", "the first one leads")
+        world.apply(job_manifest("behind"))
+        world.until_running("behind", generation=1)
+        # It sees the job change and hears nothing of pods: what its predecessor makes, it does not know.
+        proxy.mute = "pods"
+        successor.start()
+        # A watch's beginning asks for a second list; after that nothing tells it of pods for minutes.
+        world.until(lambda: successor.metric("rowlock_resyncs_total", result="ok") >= 2, "it has listed twice")
+        world.kubelet.fail(world.pod("behind", 1), code=1)
+        world.until_running("behind", generation=2)
+
+        leader.kill()
+        pair.until_leads(successor)
+        pair.until_reconnected("behind")
+        world.crew.step(world.namespace, "behind", 77)
+        world.until(lambda: world.status("behind").get("progress", {}).get("step") == 77, "it hears the crew")
+        status = world.status("behind")
+        assert (status["generation"], status["failures"]["count"], status["preemptions"]["count"]) == (2, 1, 0)
+
+
 def test_a_leader_that_launchers_cannot_find_says_so_and_decides_all_the_same(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:

@@ -39,6 +39,8 @@ class FlakyProxy:
         self.share = 0.0
         #: While set, nothing passes: every request, and every watch under way, is cut.
         self.away = False
+        #: A resource of which watches tell nothing any more, though they do not end; lists pass.
+        self.mute = ""
         #: Deletions still to be refused with a conflict, as an admission webhook may, while the object lives.
         self.vetoes = 0
         #: How often each fault struck.
@@ -91,20 +93,16 @@ class FlakyProxy:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if self.away:
             return _cut(request)
+        if self.mute and "watch" in request.query and request.path.endswith(f"/{self.mute}"):
+            return await self._keep_silent(request)
         if request.method == "DELETE" and self.vetoes > 0:
             self.vetoes -= 1
             return _status(409, "Conflict")
         fault = self._fault(request)
         if fault is not None:
             self.struck[fault] += 1
-        if fault == "throttled":
-            return _status(429, "TooManyRequests", {"Retry-After": "1"})
-        if fault == "error":
-            return _status(500, "InternalError")
-        if fault == "unavailable":
-            return web.Response(status=503, text="<html>upstream is away</html>", content_type="text/html")
-        if fault == "cut before":
-            return _cut(request)
+        if (refusal := _refusal(fault, request)) is not None:
+            return refusal
         if request.method == "GET" or self.around_write is None:
             return await self._forward(request, fault)
         self.writes += 1
@@ -112,6 +110,12 @@ class FlakyProxy:
         if not self.around_write(number, "before"):
             return _cut(request)
         return await self._forward(request, fault, asked=lambda: self._after(number))
+
+    async def _keep_silent(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        await asyncio.Event().wait()
+        return response
 
     def _after(self, number: int) -> bool:
         return self.around_write is None or self.around_write(number, "after")
@@ -154,6 +158,17 @@ async def _pass_on(request: web.Request, answer: aiohttp.ClientResponse) -> web.
     except (aiohttp.ClientError, ConnectionError):
         return _cut(request)
     return response
+
+
+def _refusal(fault: str | None, request: web.Request) -> web.Response | None:
+    """The answer to a request that never reaches the server; None for one that does."""
+    if fault == "throttled":
+        return _status(429, "TooManyRequests", {"Retry-After": "1"})
+    if fault == "error":
+        return _status(500, "InternalError")
+    if fault == "unavailable":
+        return web.Response(status=503, text="<html>upstream is away</html>", content_type="text/html")
+    return _cut(request) if fault == "cut before" else None
 
 
 def _status(code: int, reason: str, headers: dict[str, str] | None = None) -> web.Response:

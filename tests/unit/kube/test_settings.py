@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rowlock_operator.kube.settings import parse_settings
+from rowlock.api.v1alpha1 import DEFAULT_IMAGE
+from rowlock_operator.kube.settings import ElectionSettings, parse_settings
 
 URL = "--coordinator-url=http://op:8480"
 
@@ -38,3 +39,47 @@ def test_a_missing_url_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         parse_settings([], {})
     assert "ROWLOCK_COORDINATOR_URL" in capsys.readouterr().err
+
+
+def test_one_operator_alone_stands_for_no_election() -> None:
+    settings = parse_settings([URL], {})
+    assert settings.election is None
+    assert (settings.launcher_image, settings.trainer_image) == ("", DEFAULT_IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ"),
+    [
+        (["--leader-elect", "--pod-ip=10.0.0.7"], {}),
+        (["--leader-elect=true", "--pod-ip", "10.0.0.7"], {"ROWLOCK_LEADER_ELECT": "false"}),
+        ([], {"ROWLOCK_LEADER_ELECT": "true", "ROWLOCK_POD_IP": "10.0.0.7"}),
+    ],
+)
+def test_several_operators_elect_one_by_the_names_the_chart_gives(flags: list[str], environ: dict[str, str]) -> None:
+    election = parse_settings([URL, *flags], environ).election
+    assert election == ElectionSettings("rowlock-operator", "", 15, "rowlock-coordinator", "10.0.0.7")
+
+
+def test_election_can_be_named_and_timed_otherwise() -> None:
+    flags = ["--leader-elect-name=a", "--leader-elect-namespace=b", "--leader-elect-lease-seconds=60"]
+    more = ["--coordinator-service=c", "--pod-ip=2001:DB8::1"]
+    election = parse_settings([URL, "--leader-elect", *flags, *more], {}).election
+    assert election == ElectionSettings("a", "b", 60, "c", "2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--leader-elect"], "needs --pod-ip (ROWLOCK_POD_IP)"),
+        (["--leader-elect", "--pod-ip=10.0.0.7", "--coordinator-port=0"], "needs a --coordinator-port"),
+        (["--leader-elect", "--pod-ip=here"], "must be an IP address, got 'here'"),
+        (["--leader-elect=perhaps"], "must be true or false, got 'perhaps'"),
+        (["--leader-elect-lease-seconds=2"], "must be a whole number of seconds from 3 to 300"),
+    ],
+)
+def test_an_election_that_cannot_work_is_refused_with_the_flag_that_is_missing(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings([URL, *flags], {})
+    assert words in capsys.readouterr().err
