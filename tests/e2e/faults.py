@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from tests.e2e.jobs import Job
     from tests.support.kube_api import JsonObject
 
-#: A rank's name in its container: a child of the warm parent, which is the second process there.
-_RANKS = "from pathlib import Path\nimport json\nprint(json.dumps({p.name: (p / 'stat').read_text().rpartition(')')[2].split()[1] for p in Path('/proc').iterdir() if p.name.isdecimal()}))"
+#: Prints the parent of each process in a container.
+_PARENTS = """
+import json, pathlib
+stats = {p.parent.name: p.read_text() for p in pathlib.Path("/proc").glob("[0-9]*/stat")}
+print(json.dumps({pid: stat.rpartition(")")[2].split()[1] for pid, stat in stats.items()}))
+"""
 
 
 def exec_in(job: Job, worker: int, *command: str) -> str:
@@ -22,8 +26,8 @@ def exec_in(job: Job, worker: int, *command: str) -> str:
 
 
 def kill_rank(job: Job, worker: int) -> None:
-    """SIGKILL a training process; its launcher lives."""
-    parents: dict[str, str] = json.loads(exec_in(job, worker, "python3", "-c", _RANKS))
+    """SIGKILL a training process; its launcher lives. Ranks are the children of the warm parent, which is a child of 1."""
+    parents: dict[str, str] = json.loads(exec_in(job, worker, "python3", "-c", _PARENTS))
     warm = {pid for pid, parent in parents.items() if parent == "1"}
     ranks = [pid for pid, parent in parents.items() if parent in warm]
     assert ranks, f"no training process found among {parents}"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: After the first checkpoints, and with most of the run to come.
 STEP = 50
+#: Steps of a run that outlives a lease, and of one that outlives a minute of silence, at some 35 steps a second.
+LONG, LONGER = 1200, 3200
 
 
 class Scene:
@@ -44,7 +46,8 @@ class Scene:
             yield job
             job.until_phase("Succeeded")
         witness.verdict()
-        assert job.weights() == self._references.of_spec(crew_spec())
+        # What may change the weights is the trainer's part of the spec.
+        assert job.weights() == self._references.of_spec(crew_spec(trainer=fields.get("trainer", {})))
 
 
 @pytest.fixture
@@ -132,9 +135,10 @@ def test_a_deleted_operator_disturbs_nobody(scene: Scene) -> None:
 
 
 def test_a_leader_cut_off_from_the_api_server_makes_way(scene: Scene) -> None:
-    with scene.at_step() as job:
+    address, port = scene.site.cluster.api_address
+    with scene.at_step(trainer={"steps": LONG}) as job:
         leader = scene.site.await_leader()
-        with cut(scene.site.cluster, leader["status"]["podIP"], "10.213.0.1", 6443):
+        with cut(scene.site.cluster, leader["status"]["podIP"], address, port):
             scene.site.await_leader(other_than=leader["metadata"]["uid"])
             faults.kill_rank(job, 1)
             job.until(lambda status: status["generation"] == 2, "the new leader forms the crew anew")
@@ -150,11 +154,15 @@ def test_an_api_server_that_restarts_disturbs_nobody(scene: Scene) -> None:
 
 
 def test_a_minute_without_the_coordinator_disturbs_nobody(scene: Scene) -> None:
-    with scene.at_step(trainer={"steps": LONG}) as job:
+    with scene.at_step(trainer={"steps": LONGER}) as job:
         leader = scene.site.await_leader()
-        with cut(scene.site.cluster, "10.214.0.0/16", leader["status"]["podIP"], 8480):
+        with cut(scene.site.cluster, "0.0.0.0/0", leader["status"]["podIP"], 8480):
             began = time.monotonic()
+            job.until(lambda status: ready(status) == "Unknown", "status says that it does not know")
             wait_until(lambda: time.monotonic() - began > 60, 90, "a minute has passed")
+            before = job.step
+        job.until(lambda status: ready(status) == "True", "the crew is heard again")
+        assert job.step > before + 500, "the crew trained on meanwhile"
     counted(job, 0, 0)
     assert job.status["generation"] == 1
 
@@ -168,8 +176,13 @@ def test_a_corrupted_checkpoint_is_set_aside_and_the_one_before_used(scene: Scen
             lambda status: status.get("resumedFromStep") is not None and status["generation"] == 2, "it goes on"
         )
         assert status["resumedFromStep"] < step or status["lastCheckpoint"]["name"] != name
-        assert "CheckpointSetAside" in job.events()
+        assert "CheckpointRejected" in job.events()
     counted(job, 1, 0)
+
+
+def ready(status: JsonObject) -> str:
+    """Whether the crew is ready, as status says."""
+    return next((one["status"] for one in status.get("conditions", []) if one["type"] == "Ready"), "")
 
 
 def off_node(node: str) -> JsonObject:
@@ -177,7 +190,3 @@ def off_node(node: str) -> JsonObject:
     elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [elsewhere]}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
-
-
-#: Steps of a run that outlives a minute of silence.
-LONG = 2000

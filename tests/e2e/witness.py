@@ -84,8 +84,10 @@ class Witness:
         conditions = {one["type"]: one["status"] for one in status.get("conditions", [])}
         if workers.get("ready", 0) > workers.get("wanted", 0):
             self._untrue(f"{workers['ready']} of {workers['wanted']} workers are ready")
-        if (conditions.get("Ready") == "True") != (phase == "Running"):
+        if (conditions.get("Ready") in ("True", "Unknown")) != (phase == "Running"):
             self._untrue(f"phase {phase} with Ready {conditions.get('Ready')}")
+        if conditions.get("Ready") == "Unknown" and conditions.get("Degraded") != "True":
+            self._untrue("Ready Unknown with Degraded False")
         for kind in _FINISHED:
             if (conditions.get(kind) == "True") != (phase == kind):
                 self._untrue(f"phase {phase} with {kind} {conditions.get(kind)}")
@@ -130,7 +132,9 @@ class Witness:
 
     def _against_disk(self, status: JsonObject) -> None:
         told = status.get("lastCheckpoint")
-        if not told:
+        unheard = any(one["reason"] == "CrewUnheard" for one in status.get("conditions", []))
+        if not told or unheard:  # nothing told, or told to be old
+            self._contradicted.pop("checkpoint", None)
             return
         try:
             names = {note.name for note in list_checkpoints(self._job.checkpoints)}

@@ -97,11 +97,16 @@ def pod_incident(draft: Draft, member: WorkerStatus) -> Incident | None:
         return Incident("failure", "EndedEarly", words, worker=member.index, exit_code=0)
     due = overdue_at(pod)
     if due is not None and draft.now >= due:
-        words = f"worker {member.index}: its pod is being deleted and does not go; its node is most likely dead"
-        return Incident("preemption", "NodeLost", words, worker=member.index)
+        return node_lost(member.index)
     if due is not None:
         draft.wake_at(due)
     return None
+
+
+def node_lost(worker: int) -> Incident:
+    """Return the incident of a worker whose pod does not go when it is deleted."""
+    words = f"worker {worker}: its pod is being deleted and does not go; its node is most likely dead"
+    return Incident("preemption", "NodeLost", words, worker=worker)
 
 
 def unheard(draft: Draft, worker: int) -> bool:

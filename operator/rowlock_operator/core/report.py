@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rowlock.api.v1alpha1 import CheckpointStatus, Phase, ProgressStatus
-from rowlock.protocol import Progress, Report
+from rowlock.protocol import LEASE_SECONDS, Progress, Report
 from rowlock_operator.core.draft import Draft, to_text
 from rowlock_operator.core.incidents import UNHEARD_WORDS, unheard
 from rowlock_operator.core.orders import in_generation, training
@@ -24,6 +24,11 @@ WAITING_REASONS = {
     "CreateContainerError": "ContainerCannotStart",
     "RunContainerError": "ContainerCannotStart",
 }
+
+UNHEARD_CREW_WORDS = (
+    "no worker has been heard since {since}; training goes on without the operator, and progress and checkpoint are "
+    "shown as they were then. Can pods reach the coordinator (its address, a NetworkPolicy)?"
+)
 
 
 def take_reports(draft: Draft) -> None:
@@ -135,6 +140,8 @@ def _ready(draft: Draft, *, saving: bool) -> None:
         draft.set_condition("Ready", "False", "Saving", "the crew saves before it is formed anew")
     elif status.phase in ("Suspending", "Suspended"):
         draft.set_condition("Ready", "False", status.phase, "spec.suspend is true")
+    elif status.phase == "Running" and (since := unheard_since(draft)) is not None:
+        draft.set_condition("Ready", "Unknown", "CrewUnheard", UNHEARD_CREW_WORDS.format(since=to_text(since)))
     elif status.phase == "Running":
         draft.set_condition("Ready", "True", "CrewTraining", f"generation {status.generation} trains")
     elif status.not_before is not None:
@@ -147,6 +154,24 @@ def _ready(draft: Draft, *, saving: bool) -> None:
             "WaitingForWorkers",
             f"generation {status.generation} waits for workers {', '.join(waiting)}",
         )
+
+
+def unheard_since(draft: Draft) -> datetime | None:
+    """Since when no launcher at all has been heard, if for longer than a lease; None while one is.
+
+    Then it is the operator that is cut off, or was away. Training goes on, but what status says of it is old.
+    """
+    crew = draft.crew()
+    if any(one.connected for one in crew):
+        return None
+    since = max((one.last_seen for one in crew), default=draft.observed.listening_since)
+    if since is None:
+        return None
+    due = since + timedelta(seconds=LEASE_SECONDS)
+    if draft.now < due:
+        draft.wake_at(due)
+        return None
+    return since
 
 
 def _stands(draft: Draft, worker: int) -> bool:
@@ -177,6 +202,8 @@ def _trouble(draft: Draft) -> tuple[str, str] | None:
         return None
     for refusal in draft.observed.refusals:
         return f"{refusal.action}Refused", f"{refusal.reason}: {refusal.message}"[:1024]
+    if draft.status.phase == "Running" and (since := unheard_since(draft)) is not None:
+        return "CrewUnheard", UNHEARD_CREW_WORDS.format(since=to_text(since))
     storage = draft.condition("StorageReady")
     if storage is not None and storage.reason in ("ClaimNotFound", "ClaimLost", "ClaimDeleting"):
         return storage.reason, storage.message

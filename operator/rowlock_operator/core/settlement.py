@@ -3,6 +3,9 @@
 When ranks lose a peer and a launcher hangs up, the crew goes on at once, and the fault is counted as a
 failure for the time being. Seconds later the pod itself says how it ended. An eviction is then moved to the
 preemptions, an exit code that must not be retried fails the job, and anything else stays a failure.
+
+A pod that says nothing is deleted, and that tells: where its kubelet lives it goes, and the fault was the worker's own;
+where it does not go in its time, the node is dead, and no program is to blame.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from __future__ import annotations
 from rowlock.api.v1alpha1 import IncidentStatus
 from rowlock_operator.core.draft import Draft
 from rowlock_operator.core.finish import fail
-from rowlock_operator.core.incidents import Incident, is_retryable, judge
+from rowlock_operator.core.incidents import DISRUPTION_REASONS, Incident, is_retryable, judge, node_lost
+from rowlock_operator.core.membership import overdue_at
+from rowlock_operator.core.model import Pod
 
 #: Seconds an unsettled fault waits for the pod's own account: the kubelet needs one or two, a busy one more.
 SETTLE_SECONDS = 10.0
@@ -28,7 +33,7 @@ def keep_unsettled(draft: Draft, record: IncidentStatus) -> None:
 
 def settling(draft: Draft, pod_uid: str) -> bool:
     """Return whether a pod is still to say how it ended; it must not be deleted before."""
-    return any(one.pod_uid == pod_uid for one in draft.status.unsettled)
+    return any(one.pod_uid == pod_uid and not one.removing for one in draft.status.unsettled)
 
 
 def settle(draft: Draft) -> None:
@@ -36,14 +41,31 @@ def settle(draft: Draft) -> None:
     for record in list(draft.status.unsettled):
         pod = draft.pod(record.worker)
         deleted = Incident("preemption", "PodDeleted", f"worker {record.worker}: its pod was deleted", record.worker)
-        if pod is None or pod.uid != record.pod_uid:
+        if record.removing:
+            _settle_removed(draft, record, pod)
+        elif pod is None or pod.uid != record.pod_uid:
             _settle(draft, record, deleted)
         elif pod.phase == "Failed":
             _settle(draft, record, judge(pod))
         elif pod.deleting_since is not None:
             _settle(draft, record, deleted)
         elif draft.passed(record.time, SETTLE_SECONDS):
-            _stays_failure(draft, record)
+            record.removing = True  # and remove it we do, for nobody waits for its word any more
+
+
+def _settle_removed(draft: Draft, record: IncidentStatus, pod: Pod | None) -> None:
+    """Settle the fault of a pod that we deleted, so that its deletion and its exit code are our own doing."""
+    if pod is None or pod.uid != record.pod_uid:
+        _stays_failure(draft, record)
+    elif pod.disrupted or pod.reason in DISRUPTION_REASONS:
+        _settle(draft, record, judge(pod))
+    elif pod.phase in ("Succeeded", "Failed"):
+        _stays_failure(draft, record)
+    elif (due := overdue_at(pod)) is not None:
+        if draft.now >= due:
+            _settle(draft, record, node_lost(record.worker))
+        else:
+            draft.wake_at(due)
 
 
 def settle_as_is(draft: Draft, pod_uid: str | None = None) -> None:

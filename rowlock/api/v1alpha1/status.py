@@ -70,6 +70,11 @@ class IncidentStatus(Model):
     message: LongText = Field(description="Why, in words.")
     traceback: LongText = Field(default="", description="Last lines of the traceback.")
     pod_uid: Text = Field(default="", description="UID of the pod it began in.")
+    removing: bool = Field(
+        default=False,
+        description="The operator is deleting the pod, which said nothing: whether it goes tells a dead node from a "
+        "failure.",
+    )
 
 
 class BudgetStatus(Model):

@@ -27,6 +27,10 @@ class Cluster(Protocol):
     def node_names(self) -> list[str]:
         """Nodes that pods run on."""
 
+    @property
+    def api_address(self) -> tuple[str, int]:
+        """Address and port of the API server, as pods' packets have it after services were resolved."""
+
     def api(self) -> KubeApi:
         """Return a client with the admin's rights."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tests.support.cluster import credentials, images, network, services
 from tests.support.cluster.control import Control
 from tests.support.cluster.daemons import command_lines, descendants, kill_all, start_time
-from tests.support.cluster.layout import MAX_NODES, Layout, NodeNames
+from tests.support.cluster.layout import API_PORT, HOST, MAX_NODES, Layout, NodeNames
 from tests.support.cluster.mounts import remove_cgroups, unmount_below
 from tests.support.cluster.node import Node
 from tests.support.cluster.programs import Programs, provide
@@ -89,6 +89,10 @@ class NativeCluster:
     @property
     def node_names(self) -> list[str]:
         return [node.names.name for node in self.nodes]
+
+    @property
+    def api_address(self) -> tuple[str, int]:
+        return HOST, API_PORT
 
     def api(self) -> KubeApi:
         token = credentials.token_of(self.layout, "kubernetes-admin")

@@ -215,8 +215,25 @@ def test_a_worker_that_is_never_heard_while_others_are_is_replaced(running: int,
     assert counts(decide(after(before, late), seen, later(61))) == (1, 0)
 
 
+def test_when_nobody_of_a_crew_that_trains_is_heard_any_more_it_is_said_and_nobody_is_blamed() -> None:
+    silent = tuple(launcher(i, connected=False) for i in range(2))
+    early = decide(training_job(), world(pod(0), pod(1), launchers=silent), later(14))
+    assert (condition(early, "Ready")[0], condition(early, "Degraded")[0]) == ("True", "False")
+    assert early.requeue_after == pytest.approx(1)
+    late = decide(training_job(), world(pod(0), pod(1), launchers=silent), later(15))
+    assert condition(late, "Ready") == ("Unknown", "CrewUnheard")
+    assert condition(late, "Degraded") == ("True", "CrewUnheard")
+    assert (late.status.phase, counts(late), late.actions) == ("Running", (0, 0), ())
+
+
+def test_an_operator_that_was_away_and_hears_nobody_says_so_too() -> None:
+    decision = decide(training_job(), world(pod(0), pod(1), listening_since=NOW), later(15))
+    assert condition(decision, "Ready") == ("Unknown", "CrewUnheard")
+
+
 def test_when_nobody_is_heard_it_is_said_and_nobody_is_blamed() -> None:
     before = training_job()
+    before.status.phase = "Starting"
     pods = tuple(pod(i, running_since=NOW) for i in range(2))
     early = decide(before, world(*pods, listening_since=NOW), later(59))
     assert condition(early, "Degraded") == ("False", "AsExpected")

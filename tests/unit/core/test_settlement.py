@@ -70,8 +70,6 @@ def test_the_newest_fault_stays_the_last_one_whichever_settles_last() -> None:
     current = hung_up(hung_up(four(), 1), 2, 3)
     second = pod(2, phase="Failed", exit_code=2, reason="Error")
     newest = decide(current, world(pod(0), pod(1), second, pod(3)), later(4))
-    oldest = decide(after(current, newest), world(pod(0), pod(1), pod(3)), later(10))
-    assert oldest.status.unsettled == []
     first = pod(1, phase="Failed", exit_code=1, reason="Error")
     settled = decide(after(current, newest), world(pod(0), first, pod(3)), later(5))
     assert settled.status.failures.last is not None
@@ -97,17 +95,55 @@ def test_a_new_pod_of_the_same_name_says_nothing_about_the_old_one() -> None:
     assert decision.status.unsettled == []
 
 
-def test_a_pod_that_says_nothing_stays_a_failure_after_its_time_and_is_replaced() -> None:
-    current = hung_up(training_job(), 1)
-    early = decide(current, world(pod(0), pod(1)), later(9))
-    assert early.status.unsettled
+def removing(job: Job) -> Job:
+    """The job 10 s later, when worker 1's pod has said nothing and is deleted."""
+    early = decide(job, world(pod(0), pod(1)), later(9))
     assert early.requeue_after == pytest.approx(1)
-    late = decide(current, world(pod(0), pod(1)), later(10))
-    assert late.status.unsettled == []
-    assert counts(late) == (1, 0)
-    assert late.status.failures.last is not None
-    assert late.status.failures.last.reason == "WorkerLost"
+    late = decide(job, world(pod(0), pod(1)), later(10))
+    assert [(one.worker, one.removing) for one in late.status.unsettled] == [(1, True)]
     assert late.actions == (DeletePod(1, "pod-1", None),)
+    return after(job, late)
+
+
+@pytest.mark.parametrize(
+    "end_of_pod",
+    [
+        pytest.param(None, id="gone"),
+        pytest.param({"phase": "Failed", "exit_code": 75}, id="saved-when-told-to-go"),
+        pytest.param({"phase": "Failed", "exit_code": 137}, id="killed-at-the-end-of-its-grace"),
+        pytest.param({"phase": "Succeeded"}, id="ended-with-zero"),
+    ],
+)
+def test_a_pod_that_says_nothing_and_goes_when_it_is_deleted_was_a_failure(
+    end_of_pod: dict[str, object] | None,
+) -> None:
+    current = removing(hung_up(training_job(), 1))
+    ended = () if end_of_pod is None else (pod(1, deleting_since=later(10), **end_of_pod),)
+    decision = decide(current, world(pod(0), *ended), later(12))
+    assert decision.status.unsettled == []
+    assert counts(decision) == (1, 0)
+    assert decision.status.failures.last is not None
+    assert decision.status.failures.last.reason == "WorkerLost"
+
+
+def test_a_pod_that_says_nothing_and_does_not_go_either_lost_its_node() -> None:
+    current = removing(hung_up(training_job(), 1))
+    staying = pod(1, deleting_since=later(10), grace_seconds=30)
+    early = decide(current, world(pod(0), staying), later(69))
+    assert counts(early) == (1, 0)
+    assert early.requeue_after == pytest.approx(1)
+    late = decide(current, world(pod(0), staying), later(70))
+    assert counts(late) == (0, 1)
+    assert late.status.unsettled == []
+    assert late.status.preemptions.last is not None
+    assert late.status.preemptions.last.reason == "NodeLost"
+    assert late.actions == (DeletePod(1, "pod-1", 0),)
+
+
+def test_a_pod_that_was_evicted_while_it_was_being_deleted_is_a_preemption() -> None:
+    current = removing(hung_up(training_job(), 1))
+    evicted = pod(1, phase="Failed", reason="Evicted", deleting_since=later(10))
+    assert counts(decide(current, world(pod(0), evicted), later(12))) == (0, 1)
 
 
 @pytest.mark.parametrize(("code", "phase"), [(4, "Failed"), (3, "Recovering"), (137, "Recovering")])
@@ -189,7 +225,9 @@ def test_a_job_does_not_fail_for_a_count_that_may_still_be_taken_back() -> None:
     forgiven = decide(after(current, waiting), world(pod(0), evicted, pod(2), pod(3), launchers=crew), later(3))
     assert counts(forgiven) == (1, 1)
     assert forgiven.status.phase == "Recovering"
-    spent = decide(after(current, waiting), world(*ALL, launchers=crew), later(10))
+    mute = after(current, decide(after(current, waiting), world(*ALL, launchers=crew), later(10)))
+    assert counts(decide(mute, world(*ALL, launchers=crew), later(11))) == (1, 0)
+    spent = decide(mute, world(pod(0), pod(2), pod(3), launchers=crew), later(12))
     assert counts(spent) == (2, 0)
     assert condition(spent, "Failed") == ("True", "TooManyFailures")
 
