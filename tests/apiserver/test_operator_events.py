@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rowlock_operator.core.model import Event
-from rowlock_operator.kube.client import Client, load_configuration
+from rowlock_operator.kube.client import Client
+from rowlock_operator.kube.credentials import load_configuration
 from rowlock_operator.kube.events import BURST, EventRecorder
 from rowlock_operator.kube.metrics import Metrics
 from tests.support.control_plane import ControlPlane

@@ -92,6 +92,7 @@ BAD: list[tuple[dict[str, Any], str, Any, str]] = [
     (COMMAND, f"{POD}.containers", [{"name": "a", "volumeMounts": [{"name": "v"}]}], "mountPath"),
     (COMMAND, f"{POD}.containers", [mounting("trainer", "/checkpoints")], "/checkpoints"),
     (COMMAND, f"{POD}.containers", [mounting("trainer", "/var/run/rowlock//")], "/var/run/rowlock"),
+    (COMMAND, f"{POD}.containers", [mounting("trainer", "/opt/rowlock")], "/opt/rowlock"),
     (COMMAND, f"{POD}.containers", [{"name": "rowlock-logs"}], "containers must not begin with rowlock-"),
     (COMMAND, f"{POD}.initContainers", [{"name": "rowlock-fetch"}], "initContainers must not begin with rowlock-"),
     (COMMAND, f"{POD}.volumes", [{"name": "rowlock-token"}], "volumes must not begin with rowlock-"),

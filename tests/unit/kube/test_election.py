@@ -301,8 +301,10 @@ def test_a_lease_that_is_given_back_is_taken_within_a_retry_and_one_that_is_not_
         waiting.cancel()
         return loop.time() - gone_at
 
+    # A look at the lease comes every 2 to 2.4 s and takes a few hundredths.
     assert virtual_time.run(scenario(orderly=True)) < 2.5
-    assert 12.0 < virtual_time.run(scenario(orderly=False)) < 18.0
+    # One look later than the last renewal it is seen, and one look later than its time it is taken.
+    assert 15.0 - 2.5 < virtual_time.run(scenario(orderly=False)) < 15.0 + 2 * 2.5
 
 
 def test_the_lease_tells_a_person_who_leads_since_when_and_how_often_that_changed() -> None:
