@@ -31,7 +31,7 @@ from rowlock_operator.kube.resources import JOBS, PODS
 from rowlock_operator.kube.status import patch_body, status_patch
 from rowlock_operator.kube.tokens import Tokens
 from rowlock_operator.resources.launcher import PodSettings
-from rowlock_operator.resources.names import LABEL_JOB, service_name
+from rowlock_operator.resources.names import SELECTOR, service_name
 
 Json = dict[str, Any]
 Key = tuple[str, str]
@@ -158,7 +158,8 @@ class Reconciler:
                 raise
             if held is not None:
                 self._cluster.jobs.remove_for_good(held)
-        pods, version = await self._client.list(PODS, namespace, f"{LABEL_JOB}={name}")
+        # By the same labels as the watch: of a pod that only this list shows, nobody would tell the end.
+        pods, version = await self._client.list(PODS, namespace, f"{SELECTOR}={name}")
         self._cluster.pods.replace(pods, version, within=key)
         self._doubtful.discard(key)
 
