@@ -26,7 +26,7 @@ def exec_in(job: Job, worker: int, *command: str) -> str:
 
 
 def kill_rank(job: Job, worker: int) -> None:
-    """SIGKILL a training process; its launcher lives. Ranks are the children of the warm parent, which is a child of 1."""
+    """SIGKILL a training process; its launcher, which is process 1, lives. Ranks are its warm parent's children."""
     parents: dict[str, str] = json.loads(exec_in(job, worker, "python3", "-c", _PARENTS))
     warm = {pid for pid, parent in parents.items() if parent == "1"}
     ranks = [pid for pid, parent in parents.items() if parent in warm]

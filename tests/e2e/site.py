@@ -52,7 +52,7 @@ class Site:
         """
         built = image_id(OPERATOR_IMAGE) or ""
         values = [word for setting in settings for word in ("--set", setting)]
-        values += ["--set-string", f"podAnnotations.rowlock\\.dev/image={built[:12]}"]
+        values += ["--set-string", f"podAnnotations.rowlock\\.dev/image={built}"]
         place = ("--namespace", SYSTEM, "--create-namespace")
         return self.helm(
             "upgrade", "--install", RELEASE, str(CHART), *place, "--wait", f"--timeout={INSTALL_SECONDS}s", *values

@@ -48,10 +48,28 @@ def push(image: str, name: str = "") -> None:
     run(*PODMAN, "push", *options, image, f"{REGISTRY}/{path}")
 
 
+def push_all(images: Sequence[str]) -> None:
+    """Push images at once, what they share only once: the first has to be the one that the others build on."""
+    push(images[0])
+    with ThreadPoolExecutor(len(images)) as pool:
+        list(pool.map(push, images[1:]))
+
+
 def pull_everywhere(nodes: Sequence[Node], images: Sequence[str]) -> None:
     """Pull images on all nodes at once."""
     with ThreadPoolExecutor(len(nodes)) as pool:
         list(pool.map(lambda node: [node.pull(image) for image in images], nodes))
+
+
+def drop_older_than(layout: Layout, key: str) -> None:
+    """Remove the seed of other images than the one of this key, and what was pushed beside it.
+
+    A new torch is some 9 GB here and there; nobody comes back to the one before.
+    """
+    if not layout.seeds.exists() or (layout.seeds / key).exists():
+        return
+    shutil.rmtree(layout.seeds)
+    shutil.rmtree(layout.registry, ignore_errors=True)
 
 
 def seed(layout: Layout, key: str, images: Sequence[str]) -> Path:
@@ -60,8 +78,6 @@ def seed(layout: Layout, key: str, images: Sequence[str]) -> Path:
     if store.exists():
         return store
     say(f"unpacking {', '.join(images)} for the nodes, once")
-    for old in layout.seeds.glob("*"):
-        shutil.rmtree(old)
     making, work = layout.seeds / f".{key}", layout.run / "seed"
     certs = work / "registries"
     for registry in node_config.MIRRORED:
@@ -98,6 +114,6 @@ def plant(store: Path, seed_store: Path) -> None:
 
 
 def image_id(image: str) -> str | None:
-    """Return the id of an image in podman's store, None when it is not there."""
+    """Return the first characters of an image's id in podman's store, None when it is not there."""
     done = run(*PODMAN, "image", "inspect", "--format", "{{.Id}}", image, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.strip()[:12] if done.returncode == 0 else None

@@ -107,8 +107,7 @@ class NativeCluster:
         return network.run(*command, stdin=stdin).stdout
 
     def load(self, names: Sequence[str]) -> None:
-        for name in names:
-            images.push(name)
+        images.push_all(names)
         images.pull_everywhere(self.nodes, names)
 
     def publish(self, image: str, name: str) -> None:
@@ -148,9 +147,13 @@ class NativeCluster:
         for one in names:
             network.lay_node(one, [other for other in names if other is not one])
         credentials.issue(self.layout, names)
+        key = images.image_id(seed_images[0]) if seed_images else None
+        if key is not None:
+            images.drop_older_than(self.layout, key)
         self.services.start_registry()
         images.push_pause(self._programs.pause, self.layout.run)
-        self._seed(seed_images)
+        if key is not None:
+            self._seed(key, seed_images)
         for node in self.nodes:
             node.start_runtime()
         self.control.start()
@@ -164,13 +167,9 @@ class NativeCluster:
         wait_until(self._all_ready, READY_SECONDS, "all nodes are ready")
         wait_until(self._takes_pods, READY_SECONDS, "the default namespace takes pods")
 
-    def _seed(self, seed_images: Sequence[str]) -> None:
-        key = images.image_id(seed_images[0]) if seed_images else None
-        if key is None:
-            return
-        for name in seed_images:
-            images.push(name)
-        store = images.seed(self.layout, key[:12], seed_images)
+    def _seed(self, key: str, seed_images: Sequence[str]) -> None:
+        images.push_all(seed_images)
+        store = images.seed(self.layout, key, seed_images)
         for node in self.nodes:
             images.plant(node.store, store)
 
