@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.reference import References
+from tests.e2e.scene import Scene
 from tests.e2e.site import OPERATOR_IMAGE, TORCH_IMAGE, TRAINER_IMAGE, Site
 from tests.support.cluster.attach import attach
 
@@ -46,6 +47,11 @@ def namespace(site: Site) -> Iterator[str]:
     """A namespace that enforces the restricted Pod Security level; everything in it goes with the test."""
     with _namespace(site) as name:
         yield name
+
+
+@pytest.fixture
+def scene(site: Site, namespace: str, references: References) -> Scene:
+    return Scene(site, namespace, references)
 
 
 @contextmanager

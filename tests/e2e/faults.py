@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import TYPE_CHECKING
 
 from tests.support.kube_api import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.e2e.jobs import Job
     from tests.support.kube_api import JsonObject
 
@@ -75,6 +78,19 @@ def drain(job: Job, node: str) -> None:
     """`kubectl drain`: cordon the node and evict what runs there, as before maintenance."""
     words = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s"]
     job.site.cluster.kubectl("drain", node, *words)
+
+
+def fill(volume: Path) -> Path:
+    """Write to a volume until it takes no more; return the file that holds it full."""
+    filler = volume / "filler"
+    with filler.open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(bytes(2**16))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                return filler
 
 
 def flip_byte(job: Job) -> str:

@@ -4,68 +4,21 @@ and says nothing untrue meanwhile."""
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e import faults
 from tests.e2e.jobs import Job, crew_spec
+from tests.e2e.scene import LONG, LONGER, STEP, counted
+from tests.e2e.site import TORCH_IMAGE
 from tests.e2e.witness import Witness
-from tests.support.cluster.interface import cut
+from tests.support.cluster.interface import SIZED_CLASS, cut
 from tests.support.kube_api import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.e2e.reference import References
-    from tests.e2e.site import Site
+    from tests.e2e.scene import Scene
     from tests.support.kube_api import JsonObject
-
-#: After the first checkpoints, and with most of the run to come.
-STEP = 50
-#: Steps of a run that outlives a lease, and of one that outlives a minute of silence, at some 35 steps a second.
-LONG, LONGER = 1200, 3200
-
-
-class Scene:
-    """A job at STEP, watched by a witness."""
-
-    def __init__(self, site: Site, namespace: str, references: References) -> None:
-        self.site = site
-        self.namespace = namespace
-        self._references = references
-
-    @contextmanager
-    def at_step(self, step: int = STEP, **fields: Any) -> Iterator[Job]:
-        """A job that has come to `step`; afterwards it must finish as if nothing had happened."""
-        spec = crew_spec(**fields)
-        job = Job.apply(self.site, self.namespace, spec)
-        with Witness(job) as witness:
-            job.until_step(step)
-            yield job
-            job.until_phase("Succeeded")
-        witness.verdict()
-        # What may change the weights is the trainer's part of the spec.
-        assert job.weights() == self._references.of_spec(crew_spec(trainer=fields.get("trainer", {})))
-
-
-@pytest.fixture
-def scene(site: Site, namespace: str, references: References) -> Scene:
-    return Scene(site, namespace, references)
-
-
-def counts(job: Job) -> tuple[int, int]:
-    """Failures and preemptions."""
-    status = job.status
-    return status["failures"]["count"], status["preemptions"]["count"]
-
-
-def counted(job: Job, failures: int, preemptions: int) -> None:
-    """The faults were counted so, and what was last is told in words."""
-    assert counts(job) == (failures, preemptions), job.diagnosis()
-    for kind, count in (("failures", failures), ("preemptions", preemptions)):
-        assert bool(job.status[kind].get("last")) == bool(count), job.diagnosis()
 
 
 def test_a_killed_process_is_a_failure(scene: Scene) -> None:
@@ -190,3 +143,38 @@ def off_node(node: str) -> JsonObject:
     elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [elsewhere]}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def test_an_image_that_cannot_be_pulled_is_told_and_heals(scene: Scene) -> None:
+    """The image is one of the user's own, too: torch, and nothing of Rowlock."""
+    image = f"ghcr.io/rowlock/late:{scene.namespace}"
+    job = Job.apply(scene.site, scene.namespace, crew_spec(image=image))
+    with Witness(job) as witness:
+        told = job.until(lambda status: reason(status, "Degraded") == "ImagePullFailed", "the pull's failure is told")
+        assert image in message(told, "Degraded")
+        scene.site.cluster.publish(TORCH_IMAGE, image)
+        job.until_phase("Succeeded")
+    witness.verdict()
+    counted(job, 0, 0)
+    scene.ends_as_undisturbed(job)
+
+
+def test_a_full_volume_is_told_and_heals(scene: Scene) -> None:
+    storage = {"size": "32Mi", "storageClassName": SIZED_CLASS}
+    with scene.at_step(trainer={"steps": LONG}, checkpoint={"storage": storage}) as job:
+        filler = faults.fill(job.checkpoints.parent)
+        wait_until(lambda: "CheckpointFailed" in job.events(), 60, "the failed checkpoint is told")
+        kept = job.status["lastCheckpoint"]
+        filler.unlink()
+        job.until_checkpoint(kept["step"] + 1)
+    counted(job, 0, 0)
+
+
+def reason(status: JsonObject, kind: str) -> str:
+    """Why a condition is as it is."""
+    return next((str(one["reason"]) for one in status.get("conditions", []) if one["type"] == kind), "")
+
+
+def message(status: JsonObject, kind: str) -> str:
+    """The same in words."""
+    return next((str(one["message"]) for one in status.get("conditions", []) if one["type"] == kind), "")

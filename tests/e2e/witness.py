@@ -91,6 +91,10 @@ class Witness:
         for kind in _FINISHED:
             if (conditions.get(kind) == "True") != (phase == kind):
                 self._untrue(f"phase {phase} with {kind} {conditions.get(kind)}")
+        self._within_counts(status)
+
+    def _within_counts(self, status: JsonObject) -> None:
+        phase = status["phase"]
         if (phase in _FINISHED) != bool(status.get("completionTime")):
             self._untrue(f"phase {phase} with completionTime {status.get('completionTime')}")
         progress = status.get("progress") or {}

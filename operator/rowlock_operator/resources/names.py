@@ -45,14 +45,6 @@ def pod_name(job: str, worker: int) -> str:
     return f"{job}-worker-{worker}"
 
 
-def worker_address(namespace: str, job: str, worker: int) -> str:
-    """Return the DNS name of one worker: it stays when the pod is replaced.
-
-    The cluster's own domain is left out, every pod's resolver adds it.
-    """
-    return f"{pod_name(job, worker)}.{service_name(job)}.{namespace}.svc"
-
-
 def job_labels(job: str) -> dict[str, str]:
     """Return the labels every object of a job carries."""
     return {

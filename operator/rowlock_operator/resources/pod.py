@@ -24,7 +24,6 @@ from rowlock_operator.resources.names import (
     pod_name,
     secret_name,
     service_name,
-    worker_address,
 )
 from rowlock_operator.resources.secret import TOKEN_KEY
 from rowlock_operator.resources.worker_config import worker_config
@@ -138,7 +137,9 @@ def _environment(job: Job, worker: int, given: list[dict[str, Any]], coordinator
         {"name": protocol.ENV_COORDINATOR, "value": coordinator_url},
         {"name": protocol.ENV_TOKEN_FILE, "value": f"{TOKEN_DIRECTORY}/{TOKEN_KEY}"},
         {"name": protocol.ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": protocol.ENV_ADDRESS, "value": worker_address(job.namespace, job.name, worker)},
+        # Not the DNS name: name servers answer with a replaced pod's old address for as long as they cache it, 30 s as
+        # a rule, and the crew would wait for that.
+        {"name": protocol.ENV_ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
     ]
     taken = {variable["name"] for variable in own}
     users = [variable for variable in given if variable["name"] not in taken]

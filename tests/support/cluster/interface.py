@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from tests.support.kube_api import KubeApi
 
+#: StorageClasses every cluster here has: volumes that all nodes can mount for writing, the default; and the same with
+#: the claim's size enforced.
+SHARED_CLASS, SIZED_CLASS = "shared", "sized"
+
 
 class Cluster(Protocol):
     """A cluster with several nodes that may be mistreated."""

@@ -12,14 +12,13 @@ import yaml
 
 from tests.support.cluster.control import START_SECONDS, answers, daemon
 from tests.support.cluster.credentials import kubeconfig_of
+from tests.support.cluster.interface import SHARED_CLASS, SIZED_CLASS
 from tests.support.cluster.layout import DNS_SERVICE, DOMAIN, HOST, REGISTRY_PORT, Layout
 
 if TYPE_CHECKING:
     from tests.support.cluster.programs import Programs
 
 PROVISIONER = "rowlock.dev/directory"
-#: Volumes that every node can mount for writing, the default; and the same with the size enforced.
-SHARED_CLASS, SIZED_CLASS = "shared", "sized"
 _HEALTH_PORT = 8080
 
 

@@ -56,7 +56,7 @@ def test_a_launcher_is_told_all_it_needs_and_no_secret() -> None:
     assert told["ROWLOCK_COORDINATOR"]["value"] == URL
     assert told["ROWLOCK_TOKEN_FILE"]["value"] == "/var/run/rowlock/token"
     assert told["ROWLOCK_POD_UID"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
-    assert told["ROWLOCK_ADDRESS"]["value"] == "digits-worker-1.digits.lab.svc"
+    assert told["ROWLOCK_ADDRESS"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
 
 
 def test_a_dollar_in_a_command_reaches_the_launcher_as_it_is() -> None:

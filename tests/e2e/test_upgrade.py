@@ -1,0 +1,37 @@
+"""The operator is upgraded, removed and installed again while a job trains, and the job notices nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.e2e.scene import LONG, LONGER, counted
+
+if TYPE_CHECKING:
+    from tests.e2e.scene import Scene
+
+
+def test_an_upgrade_of_the_operator_disturbs_no_training(scene: Scene) -> None:
+    with scene.at_step(trainer={"steps": LONG}) as job:
+        before = {pod["metadata"]["uid"] for pod in scene.site.operators()}
+        scene.site.install("logLevel=debug")
+        assert not before & {pod["metadata"]["uid"] for pod in scene.site.operators()}, "the operators were replaced"
+        scene.site.await_leader()
+        step = job.step
+        job.until_step(step + 1)
+    scene.site.install()
+    counted(job, 0, 0)
+    assert job.status["generation"] == 1
+
+
+def test_an_operator_installed_again_takes_the_job_over(scene: Scene) -> None:
+    with scene.at_step(trainer={"steps": LONGER}) as job:
+        try:
+            scene.site.uninstall()
+            assert job.body() is not None, "the definition and the job stay"
+            assert all(pod["status"]["phase"] == "Running" for pod in job.pods())
+            step = job.step
+        finally:
+            scene.site.install()
+        job.until_step(step + 100)
+    counted(job, 0, 0)
+    assert job.status["generation"] == 1
