@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.reference import References
-from tests.e2e.scene import Scene
+from tests.e2e.scene import Scene, measure_pace
 from tests.e2e.site import OPERATOR_IMAGE, TORCH_IMAGE, TRAINER_IMAGE, Site
 from tests.support.cluster.attach import attach
 
@@ -49,9 +49,15 @@ def namespace(site: Site) -> Iterator[str]:
         yield name
 
 
+@pytest.fixture(scope="session")
+def pace(site: Site) -> Iterator[float]:
+    with _namespace(site) as name:
+        yield measure_pace(site, name)
+
+
 @pytest.fixture
-def scene(site: Site, namespace: str, references: References) -> Scene:
-    return Scene(site, namespace, references)
+def scene(site: Site, namespace: str, references: References, pace: float) -> Scene:
+    return Scene(site, namespace, references, pace)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.jobs import Job, crew_spec
-from tests.e2e.scene import LONG, STEP, counted
+from tests.e2e.scene import LONG, SHORT, STEP, counted
 from tests.e2e.witness import Witness
 from tests.support.kube_api import wait_until
 
@@ -29,7 +29,7 @@ def test_a_suspended_job_gives_its_pods_up_and_goes_on_where_it_was(scene: Scene
 
 
 def test_a_job_is_resized_by_kubectl_scale(scene: Scene) -> None:
-    job = Job.apply(scene.site, scene.namespace, crew_spec(trainer={"steps": LONG}))
+    job = scene.apply(LONG)
     with Witness(job) as witness:
         job.until_step(STEP)
         scene.site.cluster.kubectl("scale", "-n", job.namespace, "dtj/crew", "--replicas=1")
@@ -46,22 +46,24 @@ def test_a_job_is_resized_by_kubectl_scale(scene: Scene) -> None:
 def test_a_deleted_job_leaves_its_claim_and_a_new_one_of_its_name_goes_on_from_there(
     scene: Scene, cascade: str
 ) -> None:
-    job = Job.apply(scene.site, scene.namespace, crew_spec(trainer={"steps": LONG}))
+    job = scene.apply(LONG)
     saved = job.until_checkpoint(20)["lastCheckpoint"]["step"]
     scene.site.cluster.kubectl("delete", "-n", job.namespace, "dtj", "crew", f"--cascade={cascade}", "--timeout=120s")
     wait_until(lambda: left_of(job) == ["persistentvolumeclaims/crew-checkpoints"], 120, "all but the claim is gone")
-    with scene.at_step(trainer={"steps": LONG}) as again:
+    with scene.at_step(lasting=LONG) as again:
         assert again.until(lambda status: "resumedFromStep" in status, "it goes on")["resumedFromStep"] >= saved
     counted(again, 0, 0)
 
 
 def test_a_new_job_that_does_not_fit_the_kept_checkpoints_is_refused_and_nothing_is_lost(scene: Scene) -> None:
-    job = Job.apply(scene.site, scene.namespace, crew_spec())
+    job = scene.apply()
     job.until_phase("Succeeded")
     weights = job.weights()
     scene.site.cluster.kubectl("delete", "-n", job.namespace, "dtj", "crew", "--timeout=120s")
     wait_until(lambda: left_of(job) == ["persistentvolumeclaims/crew-checkpoints"], 120, "all but the claim is gone")
-    other = Job.apply(scene.site, scene.namespace, crew_spec(trainer={"model": {"gpt": {"width": 128}}}))
+    other = Job.apply(
+        scene.site, scene.namespace, crew_spec(scene.steps(SHORT), trainer={"model": {"gpt": {"width": 128}}})
+    )
     with Witness(other) as witness:
         wait_until(lambda: other.status.get("phase") == "Failed", 120, "the job that does not fit has failed")
     witness.verdict()

@@ -39,7 +39,7 @@ def test_names_resolve_before_pods_are_ready_and_follow_a_pod_to_its_new_address
         "command": ["python3", "-c", _BOTH_RESOLVE],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    with scene.at_step(trainer={"steps": LONG}, template={"spec": {"initContainers": [waiting]}}) as job:
+    with scene.at_step(lasting=LONG, template={"spec": {"initContainers": [waiting]}}) as job:
         name = f"crew-worker-0.crew.{scene.namespace}.svc"
         before = job.pod(0)
         assert address_of(job, name, asker=1) == before["status"]["podIP"]

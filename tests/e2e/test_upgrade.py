@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def test_an_upgrade_of_the_operator_disturbs_no_training(scene: Scene) -> None:
-    with scene.at_step(trainer={"steps": LONG}) as job:
+    with scene.at_step(lasting=LONG) as job:
         before = {pod["metadata"]["uid"] for pod in scene.site.operators()}
         scene.site.install("logLevel=debug")
         assert not before & {pod["metadata"]["uid"] for pod in scene.site.operators()}, "the operators were replaced"
@@ -24,7 +24,7 @@ def test_an_upgrade_of_the_operator_disturbs_no_training(scene: Scene) -> None:
 
 
 def test_an_operator_installed_again_takes_the_job_over(scene: Scene) -> None:
-    with scene.at_step(trainer={"steps": LONGER}) as job:
+    with scene.at_step(lasting=LONGER) as job:
         try:
             scene.site.uninstall()
             assert job.body() is not None, "the definition and the job stay"
