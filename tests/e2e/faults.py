@@ -20,6 +20,18 @@ import json, pathlib
 stats = {p.parent.name: p.read_text() for p in pathlib.Path("/proc").glob("[0-9]*/stat")}
 print(json.dumps({pid: stat.rpartition(")")[2].split()[1] for pid, stat in stats.items()}))
 """
+#: Fills memory until one of the ranks is gone.
+_HOG = """
+import os, pathlib
+def children(pids):
+    stats = {p.parent.name: p.read_text() for p in pathlib.Path("/proc").glob("[0-9]*/stat")}
+    return [pid for pid, stat in stats.items() if stat.rpartition(")")[2].split()[1] in pids]
+rank = pathlib.Path("/proc", children(children(["1"]))[0])
+with open("/dev/shm/hog", "wb", buffering=0) as hog:
+    os.unlink("/dev/shm/hog")
+    while rank.exists():
+        hog.write(bytes(2**20))
+"""
 
 
 def exec_in(job: Job, worker: int, *command: str) -> str:
@@ -56,22 +68,7 @@ def run_out_of_memory(job: Job, worker: int) -> None:
 
     What is in /dev/shm counts for the container but belongs to no process, so the victim is a rank.
     """
-    limit = "/sys/fs/cgroup/memory/memory.limit_in_bytes"
-    usage = "/sys/fs/cgroup/memory/memory.usage_in_bytes"
-    script = (
-        "import os, pathlib\n"
-        "def number(version_1, version_2):\n"
-        "    path = pathlib.Path(version_1)\n"
-        "    return int((path if path.exists() else pathlib.Path(version_2)).read_text())\n"
-        f"limit = number('{limit}', '/sys/fs/cgroup/memory.max')\n"
-        f"usage = number('{usage}', '/sys/fs/cgroup/memory.current')\n"
-        # A rank of the test's model frees some 200 MB when it goes: past the limit by half of that.
-        "with open('/dev/shm/hog', 'wb') as hog:\n"
-        "    os.unlink('/dev/shm/hog')\n"
-        "    for _ in range((limit - usage) // 2**20 + 100):\n"
-        "        hog.write(bytes(2**20))\n"
-    )
-    exec_in(job, worker, "python3", "-c", script)
+    exec_in(job, worker, "python3", "-c", _HOG)
 
 
 def drain(job: Job, node: str) -> None:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 #: How often it looks, in seconds.
 INTERVAL = 0.2
-#: How long status may lag behind a pod's end, in seconds. The operator takes milliseconds; a machine whose two cores
-#: import torch for a whole crew takes seconds. A lost node is not seen in its pods, so this does not bound that.
-PATIENCE = 15.0
+#: How long status may lag behind the facts, in seconds. The operator takes milliseconds; but when its leader is cut off
+#: nobody writes until another leads, 15 to 20 s later. A lost node is not seen in its pods: this does not bound that.
+PATIENCE = 30.0
 _FINISHED = ("Succeeded", "Failed")
 
 

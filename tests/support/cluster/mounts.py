@@ -36,9 +36,9 @@ def _is_below(point: Path, folders: Iterable[Path]) -> bool:
     return any(point.is_relative_to(folder.resolve()) for folder in folders)
 
 
-def remove_cgroups(folder: Path) -> None:
-    """Remove the control groups of containers whose state is somewhere in `folder`; their processes are gone."""
-    for state in folder.glob("**/io.containerd.runtime.v2.task/k8s.io/*"):
+def remove_cgroups(*runtimes: Path) -> None:
+    """Remove the control groups of all containers whose state these runtimes keep; their processes are gone."""
+    for state in (path for runtime in runtimes for path in runtime.glob("io.containerd.runtime.v2.task/k8s.io/*")):
         for group in Path("/sys/fs/cgroup").glob(f"*/k8s.io/{state.name}"):
             wait_until(partial(_removed, group), EMPTY_SECONDS, f"{group} is empty")
     for parent in Path("/sys/fs/cgroup").glob("*/k8s.io"):

@@ -96,7 +96,7 @@ class NativeCluster:
 
     def api(self) -> KubeApi:
         token = credentials.token_of(self.layout, "kubernetes-admin")
-        return KubeApi(credentials.URL, token, self.layout.credentials / "ca.crt")
+        return KubeApi(credentials.URL, token, self.layout.credentials / "ca.crt", keep=True)
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         command: list[str | Path] = [
@@ -188,7 +188,7 @@ def down(layout: Layout | None = None) -> None:
     """Remove the cluster of this machine, however little or much of it there is."""
     layout = layout or Layout.default()
     kill_all(_processes(layout))
-    remove_cgroups(layout.run)
+    remove_cgroups(*layout.run.glob("*/containerd"))
     unmount_below(layout.run, layout.state)
     network.take_up()
     for folder in (layout.run, layout.state):

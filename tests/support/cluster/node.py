@@ -90,7 +90,7 @@ class Node:
         # All at once: a kubelet that outlived its containers by a moment could still tell of their end.
         own = [one.pid for one in (self._kubelet, self._containerd, self._proxy)]
         kill_all(descendants([pid for pid in own if pid is not None] + self._shims()))
-        remove_cgroups(self.run)
+        remove_cgroups(self.run / "containerd")
         unmount_below(self.run, self.disk)
         network.flush_pods(self.names)
         shutil.rmtree(self.run)
