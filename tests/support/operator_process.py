@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from rowlock_operator.kube.permissions import JOB_RULES, leader_rules
+from rowlock_operator.kube.permissions import ISOLATION_RULES, JOB_RULES, leader_rules
 from rowlock_operator.kube.settings import LEASE_NAME, SERVICE_NAME
 from tests.support.control_plane import PORTS
 from tests.support.kube_api import wait_until
@@ -42,20 +42,24 @@ def free_ports(count: int) -> list[int]:
     raise RuntimeError(f"no {count} free ports from {PORTS.start} to {PORTS.stop}")
 
 
-def operator_kubeconfig(plane: ControlPlane, directory: Path, server: str = "", leads_in: str = "") -> Path:
+def operator_kubeconfig(
+    plane: ControlPlane, directory: Path, server: str = "", leads_in: str = "", *, isolates: bool = False
+) -> Path:
     """Write the kubeconfig of a service account with `JOB_RULES`.
 
     Args:
         plane: The control plane.
         directory: Where the file goes.
         server: Replaces the API server's URL.
+        isolates: It has `ISOLATION_RULES`, too.
         leads_in: Namespace in which it has `leader_rules`, too; it lies in `default` itself.
     """
     api = plane.client()
     name = f"rowlock-operator-{random.randrange(10**9)}"
     api.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}}).ok()
     roles = "/apis/rbac.authorization.k8s.io/v1"
-    api.create(f"{roles}/clusterroles", {"metadata": {"name": name}, "rules": list(JOB_RULES)}).ok()
+    rules = [*JOB_RULES, *(ISOLATION_RULES if isolates else ())]
+    api.create(f"{roles}/clusterroles", {"metadata": {"name": name}, "rules": rules}).ok()
     binding: dict[str, Any] = {
         "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
@@ -101,6 +105,10 @@ class OperatorProcess:
     def serve_all_namespaces(self) -> None:
         """From the next start on."""
         self._command = [word for word in self._command if not word.startswith("--namespace=")]
+
+    def add_flags(self, *flags: str) -> None:
+        """From the next start on."""
+        self._command += flags
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; with `wait`, return when it has listed everything."""

@@ -28,6 +28,8 @@ JsonObject = dict[str, Any]
 
 #: Everything here takes a second or two on an idle machine; a loaded one gets this long.
 DEADLINE_SECONDS = 60.0
+#: Of an operator that isolates jobs: within this time a policy that was deleted is back.
+RESYNC_SECONDS = 2
 JOBS = "distributedtrainingjobs"
 
 
@@ -49,7 +51,9 @@ def job_manifest(name: str, workers: int = 2, **spec: Any) -> JsonObject:
 class World:
     """One namespace with an operator, a kubelet and launchers."""
 
-    def __init__(self, plane: ControlPlane, namespace: str, directory: Path, log_level: str = "debug") -> None:
+    def __init__(
+        self, plane: ControlPlane, namespace: str, directory: Path, log_level: str = "debug", *, isolates: bool = False
+    ) -> None:
         self.plane = plane
         self.api: KubeApi = plane.client()
         self.namespace = namespace
@@ -57,7 +61,11 @@ class World:
         self.crew = FakeCrew()
         self.kubelet = FakeKubelet(plane, self.crew, namespace)
         self.operator = OperatorProcess(
-            operator_kubeconfig(plane, directory), directory, namespace, f"--log-level={log_level}"
+            operator_kubeconfig(plane, directory, isolates=isolates),
+            directory,
+            namespace,
+            f"--log-level={log_level}",
+            *(["--isolate-jobs", f"--resync-seconds={RESYNC_SECONDS}"] if isolates else []),
         )
 
     def close(self) -> None:

@@ -91,6 +91,11 @@ What the operator may do where its jobs are; rowlock_operator/kube/permissions.p
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.jobs.isolate }}
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create]
+{{- end }}
 {{- end }}
 
 {{/* The operator's ServiceAccount, as the subject of a binding. */}}

@@ -99,7 +99,15 @@ class Launcher:
 class Refusal:
     """An action the API server (or the laptop) would not carry out, and why."""
 
-    action: Literal["CreateClaim", "CreateService", "CreateSecret", "CreatePod", "DeletePod", "DeleteJob"]
+    action: Literal[
+        "CreateClaim",
+        "CreateService",
+        "CreateSecret",
+        "CreateNetworkPolicy",
+        "CreatePod",
+        "DeletePod",
+        "DeleteJob",
+    ]
     reason: str
     message: str
 
@@ -118,6 +126,8 @@ class Observed:
     listening_since: datetime | None = None
     #: From the last time actions were carried out; empty when all were.
     refusals: tuple[Refusal, ...] = ()
+    #: False while the NetworkPolicy that is wanted is not there. True where none is wanted.
+    isolated: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,11 @@ class CreateService:
 @dataclass(frozen=True)
 class CreateSecret:
     """Create the Secret with the job's token; the shell makes the token up."""
+
+
+@dataclass(frozen=True)
+class CreateNetworkPolicy:
+    """Create the NetworkPolicy that lets only the job's own pods reach its workers."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +171,7 @@ class DeleteJob:
     """Delete the finished job itself; its claim stays unless retention says otherwise."""
 
 
-Action = CreateClaim | CreateService | CreateSecret | CreatePod | DeletePod | DeleteJob
+Action = CreateClaim | CreateService | CreateSecret | CreateNetworkPolicy | CreatePod | DeletePod | DeleteJob
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,28 @@
-"""The objects a crew needs: claim, service, Secret, and one pod for each empty place."""
+"""The objects a crew needs: claim, service, Secret, NetworkPolicy, and one pod for each empty place."""
 
 from __future__ import annotations
 
 from rowlock_operator.core.draft import Draft, to_moment
 from rowlock_operator.core.membership import is_outdated, remove
-from rowlock_operator.core.model import CreateClaim, CreatePod, CreateSecret, CreateService
+from rowlock_operator.core.model import CreateClaim, CreateNetworkPolicy, CreatePod, CreateSecret, CreateService
 from rowlock_operator.core.settlement import settling
 
 
 def ensure_objects(draft: Draft) -> None:
-    """Ask for what is missing, in the order the shell carries it out; pods only on a volume that can be."""
+    """Ask for what is missing, in the order the shell carries it out.
+
+    Pods only on a volume that can be, and only once nobody else can reach them where they are to be isolated. Those
+    that run already run on.
+    """
     storage_ready = _ensure_claim(draft)
     if not draft.observed.service:
         draft.act(CreateService())
     if not draft.observed.secret:
         draft.act(CreateSecret())
+    if not draft.observed.isolated:
+        draft.act(CreateNetworkPolicy())
     _replace_lost(draft)
-    if storage_ready and not held_back(draft):
+    if storage_ready and not held_back(draft) and draft.observed.isolated:
         _fill_places(draft)
 
 

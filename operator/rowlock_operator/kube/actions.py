@@ -15,6 +15,7 @@ from typing import Any, Literal
 from rowlock_operator.core.model import (
     Action,
     CreateClaim,
+    CreateNetworkPolicy,
     CreatePod,
     CreateSecret,
     CreateService,
@@ -25,18 +26,35 @@ from rowlock_operator.core.model import (
 )
 from rowlock_operator.kube.claims import Claims
 from rowlock_operator.kube.client import ApiError, Client
+from rowlock_operator.kube.isolation import Isolation
 from rowlock_operator.kube.observed import Cluster, Collection
 from rowlock_operator.kube.pods import owner_uid
-from rowlock_operator.kube.resources import CLAIMS, JOBS, PODS, SECRETS, SERVICES, Resource
+from rowlock_operator.kube.resources import CLAIMS, JOBS, NETWORK_POLICIES, PODS, SECRETS, SERVICES, Resource
 from rowlock_operator.kube.tokens import Tokens
 from rowlock_operator.resources.claim import build_claim
 from rowlock_operator.resources.launcher import PodSettings
-from rowlock_operator.resources.names import FOUND_BY, LABEL_WORKER, job_labels, pod_name, secret_name, service_name
+from rowlock_operator.resources.names import (
+    FOUND_BY,
+    LABEL_WORKER,
+    job_labels,
+    pod_name,
+    policy_name,
+    secret_name,
+    service_name,
+)
 from rowlock_operator.resources.pod import build_pod
 from rowlock_operator.resources.service import build_service
 
 Json = dict[str, Any]
-ActionName = Literal["CreateClaim", "CreateService", "CreateSecret", "CreatePod", "DeletePod", "DeleteJob"]
+ActionName = Literal[
+    "CreateClaim",
+    "CreateService",
+    "CreateSecret",
+    "CreateNetworkPolicy",
+    "CreatePod",
+    "DeletePod",
+    "DeleteJob",
+]
 
 #: Pods of one job created or deleted at a time: enough for 1,024 in seconds, few beside the API server's
 #: default of 600 requests in flight.
@@ -63,6 +81,7 @@ def action_name(action: Action) -> ActionName:
         CreateClaim: "CreateClaim",
         CreateService: "CreateService",
         CreateSecret: "CreateSecret",
+        CreateNetworkPolicy: "CreateNetworkPolicy",
         CreatePod: "CreatePod",
         DeletePod: "DeletePod",
         DeleteJob: "DeleteJob",
@@ -73,11 +92,20 @@ def action_name(action: Action) -> ActionName:
 class Actions:
     """Carries out actions on the API server, and notes in the map what it answered."""
 
-    def __init__(self, client: Client, cluster: Cluster, tokens: Tokens, claims: Claims, pods: PodSettings) -> None:
+    def __init__(
+        self,
+        client: Client,
+        cluster: Cluster,
+        tokens: Tokens,
+        claims: Claims,
+        isolation: Isolation,
+        pods: PodSettings,
+    ) -> None:
         self._client = client
         self._cluster = cluster
         self._tokens = tokens
         self._claims = claims
+        self._isolation = isolation
         self._pods = pods
         self._gate = asyncio.Semaphore(AT_ONCE)
 
@@ -119,6 +147,8 @@ class Actions:
                 await self._create(job, action, SERVICES, self._cluster.services, name, build_service(job), outcome)
             case CreateSecret():
                 await self._create_secret(job, outcome)
+            case CreateNetworkPolicy():
+                await self._create_policy(job, outcome)
             case CreatePod(worker):
                 body = build_pod(job, worker, self._pods)
                 name = pod_name(job.name, worker)
@@ -161,6 +191,19 @@ class Actions:
                 raise
             name = secret_name(job.name)
             await self._in_the_way(job, CreateSecret(), SECRETS, None, name, outcome)
+
+    async def _create_policy(self, job: Job, outcome: Outcome) -> None:
+        # It is not watched: nobody but this answer brings on the next look, in which pods are created.
+        try:
+            await self._isolation.create(job)
+            outcome.again_after = 0.0
+        except ApiError as error:
+            if not _exists_already(error):
+                raise
+            name = policy_name(job.name)
+            await self._in_the_way(job, CreateNetworkPolicy(), NETWORK_POLICIES, None, name, outcome)
+            if outcome.again_after is None:
+                outcome.again_after = IN_THE_WAY_SECONDS
 
     async def _in_the_way(
         self,

@@ -29,6 +29,7 @@ from rowlock_operator.coordinator import Coordinator
 from rowlock_operator.kube.client import ApiError, Client
 from rowlock_operator.kube.credentials import load_configuration
 from rowlock_operator.kube.feed import Feed
+from rowlock_operator.kube.isolation import Isolation
 from rowlock_operator.kube.leadership import Leadership, leadership
 from rowlock_operator.kube.logs import set_up_logs
 from rowlock_operator.kube.metrics import Metrics
@@ -101,6 +102,7 @@ class Operator:
             tokens=self._tokens,
             queue=self._queue,
             metrics=self._metrics,
+            isolation=Isolation(self._client, wanted=settings.isolate_jobs, every=settings.resync_seconds),
             pods=PodSettings(
                 settings.coordinator_url.replace("{port}", str(port)), settings.launcher_image, settings.trainer_image
             ),

@@ -31,6 +31,11 @@ JOB_RULES: tuple[Rule, ...] = (
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
 )
 
+#: In the same namespaces, and only with `--isolate-jobs`. Policies are looked up by name and never changed.
+ISOLATION_RULES: tuple[Rule, ...] = (
+    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["get", "create"]},
+)
+
 
 def leader_rules(*, lease: str, service: str) -> tuple[Rule, ...]:
     """Return the rules of the namespace that the operator itself runs in, for leader election.

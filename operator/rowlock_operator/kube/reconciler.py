@@ -21,6 +21,7 @@ from rowlock_operator.kube.actions import Actions
 from rowlock_operator.kube.claims import Claims
 from rowlock_operator.kube.client import ApiError, Client
 from rowlock_operator.kube.events import EventRecorder
+from rowlock_operator.kube.isolation import Isolation
 from rowlock_operator.kube.jobs import JobReader, UnreadableJobError
 from rowlock_operator.kube.metrics import Metrics
 from rowlock_operator.kube.observed import Cluster
@@ -64,6 +65,7 @@ class Reconciler:
         tokens: Tokens,
         queue: WorkQueue[Key],
         metrics: Metrics,
+        isolation: Isolation,
         pods: PodSettings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,7 +77,8 @@ class Reconciler:
         self._metrics = metrics
         self._clock = clock
         self._claims = Claims(client, cluster, clock)
-        self._actions = Actions(client, cluster, tokens, self._claims, pods)
+        self._isolation = isolation
+        self._actions = Actions(client, cluster, tokens, self._claims, isolation, pods)
         self._events = EventRecorder(client, clock)
         self._refused = Refused(clock)
         self._reader = JobReader()
@@ -132,9 +135,9 @@ class Reconciler:
         except UnreadableJobError as error:
             await self._tell_unreadable(body, str(error))
             return None
-        observed, ask_claim_in = await self._observe(job)
+        observed, ask_in = await self._observe(job)
         decision = decide(job, observed, datetime.now(UTC))
-        waits = [ask_claim_in, decision.requeue_after, await self._write(key, body, job, decision)]
+        waits = [ask_in, decision.requeue_after, await self._write(key, body, job, decision)]
         if decision.order is not None:
             self._coordinator.publish(*key, decision.order)
         try:
@@ -164,11 +167,13 @@ class Reconciler:
         self._doubtful.discard(key)
 
     async def _observe(self, job: Job) -> tuple[Observed, float | None]:
+        """Return what is to be known of a job, and after how many seconds to ask again for what is not watched."""
         key = (job.namespace, job.name)
         bodies = self._cluster.pods.of_job(*key)
         pods = (pod_of(body) for body in bodies if owner_uid(body) == job.uid)
         service = self._cluster.services.get(job.namespace, service_name(job.name))
         claim, ask_claim_in = await self._claims.of(job)
+        isolated, ask_policy_in = await self._isolation.of(job)
         observed = Observed(
             pods=tuple(pod for pod in pods if pod is not None),
             claim=claim,
@@ -176,11 +181,12 @@ class Reconciler:
             and owner_uid(service) == job.uid
             and not service["metadata"].get("deletionTimestamp"),
             secret=await self._tokens.of(job.namespace, job.name, job.uid) is not None,
+            isolated=isolated,
             launchers=self._coordinator.launchers(*key),
             listening_since=self._coordinator.listening_since,
             refusals=self._refused.of(key),
         )
-        return observed, ask_claim_in
+        return observed, min((wait for wait in (ask_claim_in, ask_policy_in) if wait is not None), default=None)
 
     async def _write(self, key: Key, body: Json, job: Job, decision: Decision) -> float | None:
         """Write status if it differs; return after how many seconds a minor change gets its turn."""
@@ -229,6 +235,7 @@ class Reconciler:
         self._coordinator.forget(*key)
         self._tokens.forget(*key)
         self._claims.forget(*key)
+        self._isolation.forget(*key)
         self._refused.forget(key)
         self._written_at.pop(key, None)
         self._recovering_since.pop(key, None)

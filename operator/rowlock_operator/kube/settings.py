@@ -65,6 +65,8 @@ class Settings:
     launcher_image: str
     #: What is pulled for `DEFAULT_IMAGE`.
     trainer_image: str
+    #: Each job gets a NetworkPolicy that lets in its own pods only.
+    isolate_jobs: bool
     #: None: this is the only operator, and leads.
     election: ElectionSettings | None
 
@@ -94,6 +96,7 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         kubeconfig=Path(given.kubeconfig) if given.kubeconfig else None,
         launcher_image=given.launcher_image,
         trainer_image=given.trainer_image,
+        isolate_jobs=given.isolate_jobs,
         election=_election(given) if given.leader_elect else None,
     )
 
@@ -142,6 +145,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("workers", _whole, WORKERS, "jobs looked at side by side")
     flag("launcher-image", str, "", "this operator's own image: its launcher is copied into images without Rowlock")
     flag("trainer-image", str, DEFAULT_IMAGE, "what is pulled for the release's trainer image, such as a mirror's")
+    words = "let only pods of the same job reach a job's pods, by a NetworkPolicy; not those with hostNetwork"
+    flag("isolate-jobs", _truth, "", words)
     flag("leader-elect", _truth, "", "several operators run, and the one that holds the lease leads")
     flag("leader-elect-name", str, LEASE_NAME, "name of the Lease")
     flag("leader-elect-namespace", str, "", "namespace of Lease and coordinator Service, if not the pod's own")

@@ -40,6 +40,11 @@ def secret_name(job: str) -> str:
     return f"{job}-token"
 
 
+def policy_name(job: str) -> str:
+    """Return the name of the NetworkPolicy that isolates the job."""
+    return job
+
+
 def pod_name(job: str, worker: int) -> str:
     """Return the name of one worker's pod. It fits a host name: 50 characters of job, 12 of worker."""
     return f"{job}-worker-{worker}"

@@ -76,6 +76,11 @@ def test_the_notes_warn_where_nobody_stands_by_or_nothing_is_allowed(talking_cha
     assert "ServiceAccount trainers" in notes(talking_chart, values="single")
 
 
+def test_the_notes_say_how_far_isolation_goes(talking_chart: Path) -> None:
+    assert "NetworkPolicy" not in notes(talking_chart)
+    assert "does not cover pods with hostNetwork" in notes(talking_chart, "--set=jobs.isolate=true")
+
+
 def test_the_notes_send_nobody_to_a_namespace_that_is_not_served(talking_chart: Path) -> None:
     said = notes(talking_chart, values="namespaced")
     assert "serves the jobs of team-a, team-b." in said

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rowlock_operator.kube.permissions import JOB_RULES, leader_rules
+from rowlock_operator.kube.permissions import ISOLATION_RULES, JOB_RULES, leader_rules
 from tests.support.charts import NAMESPACE, VALUES, objects, of_kind, render
 
 if TYPE_CHECKING:
@@ -37,6 +37,19 @@ def rules_bound(bodies: list[JsonObject], kind: str, name: str, namespace: str |
 
 def test_by_default_it_serves_jobs_of_the_whole_cluster() -> None:
     assert rules_bound(objects(render()), "ClusterRole", "rowlock-operator-jobs") == list(JOB_RULES)
+
+
+@pytest.mark.parametrize("values", ["default", "namespaced"])
+def test_policies_of_jobs_are_its_business_only_where_it_is_told_to_isolate_them(values: str) -> None:
+    for isolate, more in (("false", ()), ("true", ISOLATION_RULES)):
+        bodies = objects(render(f"--set=jobs.isolate={isolate}", values=VALUES[values]))
+        if values == "default":
+            assert rules_bound(bodies, "ClusterRole", "rowlock-operator-jobs") == [*JOB_RULES, *more]
+        else:
+            assert rules_bound(bodies, "Role", "rowlock-operator-jobs", "team-a") == [*JOB_RULES, *more]
+        (deployment,) = of_kind(bodies, "Deployment")
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert ("--isolate-jobs" in container["args"]) is bool(more)
 
 
 def test_it_leads_in_its_own_namespace() -> None:

@@ -41,6 +41,7 @@ class Onlooker:
             world.secret,
             tuple(self._launchers.values()),
             self.listening_since,
+            isolated=world.policy or not world.isolates,
         )
 
     def connected(self) -> list[str]:

@@ -19,6 +19,7 @@ from rowlock_operator.core.decide import decide
 from rowlock_operator.core.model import (
     Claim,
     CreateClaim,
+    CreateNetworkPolicy,
     CreatePod,
     CreateSecret,
     CreateService,
@@ -67,6 +68,9 @@ class World:
     claim: Claim | None = None
     service: bool = False
     secret: bool = False
+    #: Jobs are to be isolated, and whether this one is.
+    isolates: bool = False
+    policy: bool = False
     deleted: bool = False
     saved_step: int = 0
     faults: int = 0
@@ -144,7 +148,10 @@ class World:
                 self.service = True
             case CreateSecret():
                 self.secret = True
+            case CreateNetworkPolicy():
+                self.policy = True
             case CreatePod(worker):
+                assert self.policy or not self.isolates, "a pod is created only where it is isolated"
                 if worker not in self.pods:
                     uid = f"pod-{worker}-{next(self._uids)}"
                     self.pods[worker] = Pod(worker, uid, "Pending", spec_hash=spec_hash(spec))
@@ -351,4 +358,4 @@ class World:
 
     def _picture(self) -> object:
         processes = {uid: (one.report, one.order, one.connected) for uid, one in self.processes.items()}
-        return self.version, dict(self.pods), processes, self.claim
+        return self.version, dict(self.pods), processes, self.claim, self.policy

@@ -11,6 +11,7 @@ from rowlock_operator.core.decide import decide
 from rowlock_operator.core.model import (
     Claim,
     CreateClaim,
+    CreateNetworkPolicy,
     CreatePod,
     CreateSecret,
     CreateService,
@@ -29,6 +30,7 @@ from tests.unit.core.build import (
     launcher,
     note,
     notice,
+    phase_of,
     pod,
     progress,
     reasons,
@@ -47,6 +49,34 @@ def test_a_new_job_gets_all_its_objects_in_the_order_they_need_each_other() -> N
     assert decision.status.workers_ready == "0/2"
     assert decision.order is not None
     assert (decision.order.generation, decision.order.phase, decision.order.store) == (1, "run", "")
+
+
+def test_a_job_that_is_to_be_isolated_gets_its_pods_only_when_it_is() -> None:
+    before = decide(job(), Observed(isolated=False), NOW)
+    assert before.actions == (CreateClaim(), CreateService(), CreateSecret(), CreateNetworkPolicy())
+
+    decision = decide(after(job(), before), world(), NOW)
+    assert decision.actions == (CreatePod(0), CreatePod(1))
+
+
+def test_a_crew_whose_policy_went_trains_on_while_it_is_made_again() -> None:
+    running = training_job()
+    launchers = (launcher(0), launcher(1))
+    decision = decide(running, world(pod(0), pod(1), launchers=launchers, isolated=False), NOW)
+    assert decision.actions == (CreateNetworkPolicy(),)
+    assert phase_of(decision) == "run"
+    assert decision.status == running.status
+
+    decision = decide(running, world(pod(0), launchers=launchers, isolated=False), NOW)
+    assert CreateNetworkPolicy() in decision.actions
+    assert CreatePod(1) not in decision.actions
+
+
+def test_a_policy_that_is_refused_is_told_and_no_pod_is_made_without_it() -> None:
+    refused = Refusal("CreateNetworkPolicy", "Forbidden", "networkpolicies is forbidden")
+    decision = decide(job(), world(isolated=False, refusals=(refused,)), NOW)
+    assert decision.actions == (CreateNetworkPolicy(),)
+    assert condition(decision, "Degraded") == ("True", "CreateNetworkPolicyRefused")
 
 
 def test_a_job_being_deleted_is_left_to_garbage_collection() -> None:

@@ -72,6 +72,7 @@ FAULTS: dict[str, tuple[st.SearchStrategy[int], Move]] = {
     "lose the node": (worker, lambda world, value: world.lose_node(value)),
     "cut": (worker, lambda world, value: world.cut(value)),
     "mend": (nothing, lambda world, _: world.mend()),
+    "delete the policy": (nothing, lambda world, _: setattr(world, "policy", False)),
 }
 MOVES = {**ORDINARY, **WISHES, **FAULTS}
 
@@ -88,12 +89,12 @@ def play(world: World, step: str, value: int) -> None:
     MOVES[step][1](world, value)
 
 
-def new_world(*, beside: bool = False, command: bool = True, **fields) -> World:
+def new_world(*, beside: bool = False, command: bool = True, isolates: bool = False, **fields) -> World:
     recovery = {"maxFailures": 1000, "backoff": {"initialSeconds": 1, "maxSeconds": 5}, **fields.pop("recovery", {})}
     trainer = {"model": {"mlp": {}}, "data": "digits", "steps": TOTAL_STEPS, "globalBatchSize": 12}
     what = {"command": ["train"]} if command else {"trainer": trainer}
     spec = JobSpec.model_validate({"workers": WORKERS, "recovery": recovery, **what, **fields})
-    return World(spec, beside=beside)
+    return World(spec, beside=beside, isolates=isolates)
 
 
 def counted(world: World) -> int:
@@ -131,9 +132,14 @@ def check_success(world: World) -> None:
 
 
 @fixed(300)
-@given(steps=histories(60, ORDINARY, ORDINARY, WISHES, FAULTS), beside=st.booleans(), command=st.booleans())
-def test_any_history_ends_in_success_once_the_faults_stop(steps, beside: bool, command: bool) -> None:
-    world = new_world(beside=beside, command=command)
+@given(
+    steps=histories(60, ORDINARY, ORDINARY, WISHES, FAULTS),
+    beside=st.booleans(),
+    command=st.booleans(),
+    isolates=st.booleans(),
+)
+def test_any_history_ends_in_success_once_the_faults_stop(steps, beside: bool, command: bool, isolates: bool) -> None:
+    world = new_world(beside=beside, command=command, isolates=isolates)
     had_claim = False
     for step, value in steps:
         play(world, step, value)

@@ -41,6 +41,19 @@ def test_a_missing_url_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -
     assert "ROWLOCK_COORDINATOR_URL" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "environ", "isolated"),
+    [
+        ([], {}, False),
+        (["--isolate-jobs"], {}, True),
+        (["--isolate-jobs=false"], {"ROWLOCK_ISOLATE_JOBS": "true"}, False),
+        ([], {"ROWLOCK_ISOLATE_JOBS": "true"}, True),
+    ],
+)
+def test_jobs_are_isolated_where_that_is_asked_for(flags: list[str], environ: dict[str, str], isolated: bool) -> None:
+    assert parse_settings([URL, *flags], environ).isolate_jobs is isolated
+
+
 def test_one_operator_alone_stands_for_no_election() -> None:
     settings = parse_settings([URL], {})
     assert settings.election is None
