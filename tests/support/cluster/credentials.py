@@ -30,6 +30,7 @@ _USERS = {
     # What a production cluster installs with roles of its own; here they belong to the machine.
     "rowlock:coredns": _MASTERS,
     "rowlock:provisioner": _MASTERS,
+    "rowlock:isolation": _MASTERS,
 }
 
 

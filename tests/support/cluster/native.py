@@ -161,7 +161,7 @@ class NativeCluster:
             node.start_kubelet()
         self.services.start()
         self.kubectl("apply", "-f", "-", stdin=services.objects())
-        self.services.await_names()
+        self.services.await_ready(names)
         for node in self.nodes:
             node.await_proxy()
         wait_until(self._all_ready, READY_SECONDS, "all nodes are ready")

@@ -1,4 +1,4 @@
-"""What a cluster has beside Kubernetes itself: names, volumes and a registry, as processes of the machine.
+"""What a cluster has beside Kubernetes itself, as processes of the machine: names, volumes, packet filters, a registry.
 
 They are not pods, so that a node may lose its power without taking the names of all others with it.
 """
@@ -6,6 +6,9 @@ They are not pods, so that a node may lose its power without taking the names of
 from __future__ import annotations
 
 import json
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -13,23 +16,29 @@ import yaml
 from tests.support.cluster.control import START_SECONDS, answers, daemon
 from tests.support.cluster.credentials import kubeconfig_of
 from tests.support.cluster.interface import SHARED_CLASS, SIZED_CLASS
+from tests.support.cluster.isolation import hooked
 from tests.support.cluster.layout import DNS_SERVICE, DOMAIN, HOST, REGISTRY_PORT, Layout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.support.cluster.layout import NodeNames
     from tests.support.cluster.programs import Programs
 
 PROVISIONER = "rowlock.dev/directory"
 _HEALTH_PORT = 8080
+#: Where this package is found, whatever folder the cluster was started in.
+_ROOT = Path(__file__).parents[3]
 
 
 class Services:
-    """Name server, volume provisioner and registry."""
+    """Name server, volume provisioner, enforcement of network policies, and registry."""
 
     def __init__(self, layout: Layout, programs: Programs) -> None:
         self._layout = layout
         self._programs = programs
-        self.names, self.provisioner, self.registry = (
-            daemon(layout, name) for name in ("coredns", "provisioner", "registry")
+        self.names, self.provisioner, self.isolation, self.registry = (
+            daemon(layout, name) for name in ("coredns", "provisioner", "isolation", "registry")
         )
 
     def start_registry(self) -> None:
@@ -54,7 +63,7 @@ class Services:
         self.registry.await_ready(lambda: answers(f"http://{HOST}:{REGISTRY_PORT}/v2/"), START_SECONDS)
 
     def start(self) -> None:
-        """Start name server and provisioner."""
+        """Start name server, provisioner and enforcement."""
         corefile = self._layout.run / "Corefile"
         corefile.write_text(_corefile(self._layout))
         self.names.start([self._programs.coredns, "-conf", corefile])
@@ -63,14 +72,22 @@ class Services:
         self.provisioner.start(
             [self._programs.provisioner, f"--kubeconfig={kubeconfig}", f"--root={self._layout.volumes}"]
         )
+        self.start_isolation()
 
-    def await_names(self) -> None:
-        """Wait until names are answered."""
+    def start_isolation(self) -> None:
+        """Start the enforcement of network policies."""
+        kubeconfig = kubeconfig_of(self._layout, "rowlock:isolation")
+        words = [sys.executable, "-m", "tests.support.cluster.isolation", f"--kubeconfig={kubeconfig}"]
+        self.isolation.start(words, os.environ | {"PYTHONPATH": str(_ROOT)})
+
+    def await_ready(self, nodes: Sequence[NodeNames]) -> None:
+        """Wait until names are answered and the nodes' packet filters are kept."""
         self.names.await_ready(lambda: answers(f"http://{HOST}:8181/ready"), START_SECONDS)
+        self.isolation.await_ready(lambda: all(hooked(node) for node in nodes), START_SECONDS)
 
     def stop(self) -> None:
-        """Kill all three."""
-        for one in (self.names, self.provisioner, self.registry):
+        """Kill all four."""
+        for one in (self.names, self.provisioner, self.isolation, self.registry):
             one.kill()
 
 
