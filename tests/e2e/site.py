@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rowlock import __version__
-from tests.support.cluster.images import image_id
 from tests.support.go_programs import program
 from tests.support.kube_api import wait_until
 
@@ -50,7 +49,7 @@ class Site:
 
         The tag of the images under test is always the same: an annotation tells the Deployment that they are new.
         """
-        built = image_id(OPERATOR_IMAGE) or ""
+        built = self.cluster.image_id(OPERATOR_IMAGE) or ""
         values = [word for setting in settings for word in ("--set", setting)]
         values += ["--set-string", f"podAnnotations.rowlock\\.dev/image={built}"]
         place = ("--namespace", SYSTEM, "--create-namespace")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 START_SECONDS = 120.0
 NODE_GRACE_SECONDS = 16
 _ETCD = "http://127.0.0.1:2379"
-_AUDIT_POLICY = {
+AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
@@ -58,7 +58,7 @@ class Control:
         """Start the API server and wait until it is ready."""
         layout, keys = self._layout, self._layout.credentials
         policy = keys / "audit-policy.yaml"
-        policy.write_text(yaml.safe_dump(_AUDIT_POLICY))
+        policy.write_text(yaml.safe_dump(AUDIT_POLICY))
         flags = (
             f"--etcd-servers={_ETCD}",
             f"--bind-address={HOST}",

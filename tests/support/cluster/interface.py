@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from tests.support.kube_api import KubeApi
 
-#: StorageClasses every cluster here has: volumes that all nodes can mount for writing, the default; and the same with
-#: the claim's size enforced.
+#: StorageClasses: volumes that all nodes can mount for writing, the default of every cluster here; and the same with
+#: the claim's size enforced, which a kind cluster does not have.
 SHARED_CLASS, SIZED_CLASS = "shared", "sized"
 
 
@@ -40,6 +40,9 @@ class Cluster(Protocol):
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         """Run kubectl as the admin and return what it printed. Raises RuntimeError with what it said when it failed."""
+
+    def image_id(self, image: str) -> str | None:
+        """Return the first characters of the id of an image that `make image` built, None when there is none."""
 
     def load(self, images: Sequence[str]) -> None:
         """Bring images that `make image` built to every node."""

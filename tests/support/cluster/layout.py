@@ -78,6 +78,11 @@ class Layout:
         return cache_root() / "cluster-seeds"
 
     @property
+    def programs(self) -> Path:
+        """Names under which the one Kubernetes binary is called, kubectl among them; kept likewise."""
+        return cache_root() / "cluster-programs"
+
+    @property
     def registry(self) -> Path:
         """What was pushed; kept when the cluster goes down."""
         return cache_root() / "cluster-registry"

@@ -56,7 +56,7 @@ class NativeCluster:
         if not 1 <= count <= MAX_NODES:
             raise ValueError(f"a native cluster has from 1 to {MAX_NODES} nodes, not {count}")
         layout = Layout.default()
-        programs = provide(layout.state.parent / "cluster-programs")
+        programs = provide(layout.programs)
         down(layout)
         cluster = cls(layout, programs, count)
         began = time.monotonic()
@@ -72,7 +72,7 @@ class NativeCluster:
         layout = Layout.default()
         with contextlib.suppress(FileNotFoundError):
             count = int((layout.run / "nodes").read_text())
-            cluster = cls(layout, provide(layout.state.parent / "cluster-programs"), count)
+            cluster = cls(layout, provide(layout.programs), count)
             return cluster if cluster.control.apiserver.running else None
         return None
 
@@ -105,6 +105,9 @@ class NativeCluster:
             *words,
         ]
         return network.run(*command, stdin=stdin).stdout
+
+    def image_id(self, image: str) -> str | None:
+        return images.image_id(image)
 
     def load(self, names: Sequence[str]) -> None:
         images.push_all(names)
