@@ -54,9 +54,45 @@ image: ## Build the container images with docker or podman (IMAGE_PREFIX, TAG, B
 base-image: ## Make localhost/rowlock-base:bookworm of Debian packages, for BASE_IMAGE where no registry is reachable
 	$(PYTHON) -m images.base
 
+# A cluster of several nodes on this machine: kind where a Docker daemon answers, else native, or as CLUSTER says.
+NODES ?= 3
+CLUSTER ?=
+CLUSTER_IMAGES := operator trainer torch
+cluster = $(BIN)/python -m tests.support.cluster
+sort_of_cluster = $(if $(CLUSTER),--$(CLUSTER))
+# Without Docker there is most likely no registry to pull a base from either.
+with_base = base='$(BASE_IMAGE)'; sort=$$($(cluster) prepare $(sort_of_cluster)); \
+	if [ -z "$$base" ] && [ "$$sort" = native ]; then base=$$($(PYTHON) -m images.base); fi;
+
+.PHONY: cluster
+cluster: cluster-images ## Start a cluster on this machine, with Rowlock's images on it (NODES, CLUSTER=kind|native)
+	$(cluster) up --nodes $(NODES) $(sort_of_cluster)
+
+.PHONY: cluster-images
+cluster-images: setup
+	@$(with_base) $(MAKE) image TARGETS="$(CLUSTER_IMAGES)" BASE_IMAGE="$$base"
+
+.PHONY: cluster-load
+cluster-load: cluster-images ## Build the images and bring what changed to the cluster that runs, its operator too
+	$(cluster) load
+
+.PHONY: cluster-down
+cluster-down: setup ## Remove the cluster and all it left (CLUSTER)
+	$(cluster) down $(sort_of_cluster)
+
+.PHONY: cluster-demo
+cluster-demo: setup ## On a cluster, which is started if none runs: install, train, lose two workers, finish
+	@$(cluster) kubeconfig >/dev/null 2>&1 || $(MAKE) cluster
+	$(BIN)/python -m examples.cluster_demo
+
+.PHONY: kind-demo
+kind-demo: ## The same, on kind (needs Docker)
+	@$(MAKE) cluster-demo CLUSTER=kind
+
 .PHONY: e2e
-e2e: setup ## Build the images and test them (docker or podman; minutes, gigabytes; BASE_IMAGE)
-	$(BIN)/python -m pytest tests/image
+e2e: setup ## Test the images, and Rowlock on the cluster that runs (make cluster); takes about half an hour
+	$(cluster) kubeconfig
+	@$(with_base) BASE_IMAGE="$$base" $(BIN)/python -m pytest tests/image tests/e2e
 
 .PHONY: setup
 setup: $(VENV)/.installed ## Make the virtual environment (done by the others as needed)
