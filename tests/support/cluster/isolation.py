@@ -74,6 +74,8 @@ class Mirror:
             body = event["object"]
             if event["type"] == "ERROR":
                 return  # too old a version, as a rule: list anew
+            if event["type"] == "BOOKMARK":
+                continue  # no object, only a sign of life
             if event["type"] == "DELETED":
                 self._objects.pop(body["metadata"]["uid"], None)
             else:
