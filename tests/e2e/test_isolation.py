@@ -183,7 +183,7 @@ def test_isolated_workers_are_reached_by_their_own_crew_only(site: Site, two_job
     assert ours.status["restarts"] == 0
 
 
-def test_an_isolated_crew_trains_and_its_policy_comes_before_its_pods(site: Site, namespace: str) -> None:
+def test_an_isolated_crew_trains_and_owns_its_policy(site: Site, namespace: str) -> None:
     with isolating(site):
         job = Job.apply(site, namespace, crew_spec(steps=60))
         job.until_phase("Succeeded")
