@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from tests.support.go_programs import program
 from tests.support.kube_api import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.cluster.interface import Cluster
     from tests.support.kube_api import JsonObject, KubeApi
 
@@ -56,6 +59,17 @@ class Site:
         return self.helm(
             "upgrade", "--install", RELEASE, str(CHART), *place, "--wait", f"--timeout={INSTALL_SECONDS}s", *values
         )
+
+    @contextmanager
+    def isolating(self) -> Iterator[None]:
+        """The chart's `jobs.isolate` is on while the context lasts."""
+        self.install("jobs.isolate=true")
+        self.await_leader()
+        try:
+            yield
+        finally:
+            self.install()
+            self.await_leader()
 
     def uninstall(self) -> None:
         """Remove the release and wait until its pods are gone."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +16,6 @@ from tests.e2e.site import SYSTEM
 from tests.support.kube_api import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.e2e.site import Site
     from tests.support.kube_api import JsonObject
 
@@ -115,18 +112,6 @@ def two_jobs(site: Site, namespace: str) -> tuple[Job, Job]:
     return jobs[0], jobs[1]
 
 
-@contextmanager
-def isolating(site: Site) -> Iterator[None]:
-    """The chart's `jobs.isolate` is on."""
-    site.install("jobs.isolate=true")
-    site.await_leader()
-    try:
-        yield
-    finally:
-        site.install("jobs.isolate=false")
-        site.await_leader()
-
-
 def test_a_worker_has_no_way_into_the_api_server(site: Site, two_jobs: tuple[Job, Job]) -> None:
     job, _ = two_jobs
     pod = job.pod(0)
@@ -166,7 +151,7 @@ def test_isolated_workers_are_reached_by_their_own_crew_only(site: Site, two_job
     ours, theirs = two_jobs
     assert reaches(theirs, 0, ours, of=1), "nothing else keeps them apart"
     before = [pod["metadata"]["uid"] for pod in ours.pods()]
-    with isolating(site):
+    with site.isolating():
         for worker in range(2):
             for of in range(2):
                 wait_until(
@@ -184,7 +169,7 @@ def test_isolated_workers_are_reached_by_their_own_crew_only(site: Site, two_job
 
 
 def test_an_isolated_crew_trains_and_owns_its_policy(site: Site, namespace: str) -> None:
-    with isolating(site):
+    with site.isolating():
         job = Job.apply(site, namespace, crew_spec(steps=60))
         job.until_phase("Succeeded")
         policy = job.api.get(f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/{job.name}").ok()
@@ -194,7 +179,7 @@ def test_an_isolated_crew_trains_and_owns_its_policy(site: Site, namespace: str)
 
 def test_a_nodes_filter_is_there_again_after_a_power_cut(site: Site, two_jobs: tuple[Job, Job]) -> None:
     ours, theirs = two_jobs
-    with isolating(site):
+    with site.isolating():
         node = ours.pod(1)["spec"]["nodeName"]
         struck = [job for job in (ours, theirs) if any(pod["spec"]["nodeName"] == node for pod in job.pods())]
         site.cluster.power_off(node)
