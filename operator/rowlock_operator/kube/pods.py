@@ -138,7 +138,9 @@ def _waiting(status: Json) -> tuple[str, str]:
 
 def _unschedulable(status: Json) -> str:
     scheduled = _condition(status, "PodScheduled")
-    if scheduled.get("status") != "False":
+    # The scheduler's own trouble (a claim that was changed under its hands, as the first pod's always may be) is over
+    # at its next try, a second later: nothing for a person to mend.
+    if scheduled.get("status") != "False" or scheduled.get("reason") == "SchedulerError":
         return ""
     return str(scheduled.get("message") or scheduled.get("reason") or "Unschedulable")
 

@@ -150,6 +150,12 @@ def test_the_schedulers_words_are_passed_on() -> None:
     assert read({"conditions": [condition]}).unschedulable == "0/3 nodes"
 
 
+def test_an_error_of_the_schedulers_own_is_nothing_to_mend() -> None:
+    words = 'running PreBind plugin "VolumeBinding": the object has been modified'
+    condition = {"type": "PodScheduled", "status": "False", "reason": "SchedulerError", "message": words}
+    assert read({"conditions": [condition]}).unschedulable == ""
+
+
 @pytest.mark.parametrize(
     ("owner", "deleting", "expected"),
     [(None, None, False), ("job-1", None, False), ("job-0", None, True), (None, "2026-03-01T10:00:00Z", True)],
