@@ -237,6 +237,8 @@ class World:
             if self.chance.random() < 0.5:  # SIGTERM; else the node loses its power, and only the lease tells
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
+                # By now it does nothing that only a leader may do; telling so may take long.
+                process.leads_until = min(process.leads_until, asyncio.get_running_loop().time())
                 await election.release()
                 return
             process.leads_until = min(process.leads_until, asyncio.get_running_loop().time())
