@@ -56,7 +56,13 @@ def leader_rules(*, lease: str, service: str) -> tuple[Rule, ...]:
         },
         # Read for its UID: the EndpointSlice belongs to it, and goes with it.
         {"apiGroups": [""], "resources": ["services"], "resourceNames": [service], "verbs": ["get"]},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["create"]},
+        # `restricted` is no resource: OpenShift's admission asks for this right where a slice, new or changed, holds an
+        # address of the pod network, and the leader's is one. Elsewhere nobody asks.
+        {
+            "apiGroups": ["discovery.k8s.io"],
+            "resources": ["endpointslices", "endpointslices/restricted"],
+            "verbs": ["create"],
+        },
         {
             "apiGroups": ["discovery.k8s.io"],
             "resources": ["endpointslices"],

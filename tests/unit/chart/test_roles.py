@@ -57,6 +57,18 @@ def test_it_leads_in_its_own_namespace() -> None:
     assert rules == list(leader_rules(lease="rowlock-operator", service="rowlock-coordinator"))
 
 
+def test_the_leader_may_write_its_address_where_addresses_of_pods_are_restricted() -> None:
+    # OpenShift refuses a slice with an address of the pod network from whoever lacks this right; others ignore it.
+    rules = rules_bound(objects(render()), "Role", "rowlock-operator-leader", NAMESPACE)
+    may_create = {
+        resource
+        for rule in rules
+        if "create" in rule["verbs"] and "resourceNames" not in rule
+        for resource in rule["resources"]
+    }
+    assert "endpointslices/restricted" in may_create
+
+
 def test_with_namespaces_it_serves_jobs_of_these_and_has_nothing_of_the_cluster() -> None:
     bodies = objects(render(values=VALUES["namespaced"]))
     for namespace in ("team-a", "team-b"):
