@@ -177,12 +177,15 @@ class Election:
     async def run(self) -> None:
         """Stand for election, and once elected stay it, for ever."""
         while True:
+            began = self._clock()
             try:
                 await self._round()
             except ApiError as error:
                 if error.status != 409:  # another candidate was faster
                     log.warning("lease %s/%s: %s", self._namespace, self._name, error)
-            await asyncio.sleep(self._terms.retry * random.uniform(1, 1 + JITTER))  # noqa: S311 (no secret)
+            # From round to round: a request that hung has taken its time already, and the next one needs what is left.
+            wait = self._terms.retry * random.uniform(1, 1 + JITTER) - (self._clock() - began)  # noqa: S311 (no secret)
+            await asyncio.sleep(max(wait, self._terms.retry * JITTER))
 
     async def release(self) -> None:
         """Give the Lease back, if it is this candidate's, so that the next one leads at once.

@@ -38,7 +38,8 @@ async def leadership(settings: Settings, metrics: Metrics) -> AsyncIterator[Lead
     namespace = chosen.namespace or ServiceAccount().namespace()
     terms = Terms(float(chosen.lease_seconds))
     configuration = await load_configuration(settings.kubeconfig)
-    # Connections of its own, on which a renewal waits for nobody; and two tries fit before the lease is lost.
+    # Connections of its own, on which a renewal waits for nobody; and after a try that hangs there is time for another
+    # before the lease is lost.
     async with Client(configuration, metrics, request_seconds=terms.renew / 2) as client:
         election = Election(
             client,

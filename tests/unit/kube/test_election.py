@@ -309,6 +309,39 @@ def test_a_lease_that_is_given_back_is_taken_within_a_retry_and_one_that_is_not_
     assert 15.0 - 2.5 < virtual_time.run(scenario(orderly=False)) < 15.0 + 2 * 2.5
 
 
+class Hanging(Network):
+    """A way to the server on which one request now and then gets no answer for all of its time."""
+
+    def __init__(self, server: Server, seconds: float) -> None:
+        super().__init__(server, random.Random(0))
+        self.bad = False
+        self._seconds = seconds
+        self.asked = 0
+
+    async def _ask(self, what: Any) -> dict[str, Any]:
+        self.asked += 1
+        if self.asked % 5 == 0:
+            await asyncio.sleep(self._seconds)
+            raise ApiError(0, "Unreachable", "no answer")
+        await asyncio.sleep(1.0)  # a new connection to a busy server
+        answer: dict[str, Any] = what()
+        return answer
+
+
+def test_a_renewal_that_gets_no_answer_is_tried_again_while_there_is_time() -> None:
+    async def scenario() -> bool:
+        # As kube.leadership sets it: half of the time that a holder leads after its last renewal.
+        network = Hanging(Server(), TERMS.renew / 2)
+        process = Process(0.0, 1.0, 0.0, network)
+        running = asyncio.create_task(process.election("only").run())
+        await asyncio.sleep(200.0)
+        assert network.asked > 50
+        running.cancel()
+        return process.ended.is_set()
+
+    assert not virtual_time.run(scenario())
+
+
 def test_the_lease_tells_a_person_who_leads_since_when_and_how_often_that_changed() -> None:
     async def scenario() -> list[dict[str, Any]]:
         server = Server()
