@@ -15,11 +15,15 @@ from typing import Protocol
 
 from rowlock.api.v1alpha1 import MAX_WORKERS
 from rowlock.protocol import LEASE_SECONDS, Hello, Order, Report
+from rowlock_operator.core.incidents import RETURN_SECONDS
 from rowlock_operator.core.model import Launcher
 
 #: Connections a job may hold: every worker once, and once more for pods that replace others.
 MAX_CONNECTIONS = 2 * MAX_WORKERS
 LEASE = timedelta(seconds=LEASE_SECONDS)
+#: A launcher that was unheard for less than this was never away: so long it may be unheard anyway, by a heartbeat and
+#: the ping that follows. The others have the rest of their lease to come back.
+BRIEF = timedelta(seconds=LEASE_SECONDS / 3)
 #: How long a launcher that left is remembered: many times the API server's usual delay in telling its end.
 LEFT_KEPT = timedelta(minutes=10)
 
@@ -41,13 +45,13 @@ class Member:
     hello: Hello
     connection: Connection | None
     last_seen: datetime
+    #: Since when it counts as heard, see `_heard_since`.
+    joined: datetime
     report: Report | None = None
     #: Time since `last_seen` in which the coordinator itself did not listen.
     lapse: timedelta = timedelta()
     #: When its reported step was last seen to move; None before.
     stepped_at: datetime | None = None
-    #: When the connection that counts was made.
-    joined: datetime | None = None
 
     def hear(self, report: Report, now: datetime) -> bool:
         """Take a report; return whether it says anything new."""
@@ -75,6 +79,19 @@ class Member:
             stepped_at=self.stepped_at,
             connected_since=self.joined if self.connection is not None else None,
         )
+
+
+def _heard_since(before: Member, now: datetime) -> datetime:
+    """Return since when a launcher that connects anew at `now` counts as heard.
+
+    The others of its crew are given `RETURN_SECONDS` from then. A brief gap changes nothing, and after a longer one
+    that came before their time was over it goes on where it stopped: a line that breaks again and again gives them
+    their time, but not for ever.
+    """
+    if now - before.last_seen < BRIEF:
+        return before.joined
+    had = before.last_seen - before.joined
+    return now - had if had < timedelta(seconds=RETURN_SECONDS) else now
 
 
 def _stepped(before: Report | None, report: Report) -> bool:
@@ -115,7 +132,12 @@ class Crew:
             if before.connection is not None:
                 before.connection.drop("replaced by a newer connection of the same pod")
             self.members[key] = replace(
-                before, hello=hello, connection=connection, last_seen=now, lapse=timedelta(), joined=now
+                before,
+                hello=hello,
+                connection=connection,
+                last_seen=now,
+                lapse=timedelta(),
+                joined=_heard_since(before, now),
             )
         if self.order is not None:
             connection.offer(self.order)

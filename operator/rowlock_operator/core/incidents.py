@@ -29,8 +29,9 @@ CAUSE_GRACE_SECONDS = 5.0
 #: Seconds a running pod may take until its launcher is heard for the first time. A launcher connects before it
 #: imports torch; on a slow network file system Python's own start takes a few seconds.
 UNHEARD_SECONDS = 60.0
-#: Seconds a launcher may take to come back once another of its crew has: a try that hangs is given up after 10 s and
-#: followed by a delay of up to 5 s (rowlock_trainer.launcher.link), and the next one needs a moment.
+#: Seconds a launcher may take to come back once another of its crew has: a try that hangs is given up after 5 s and
+#: followed by a delay of up to 5 s (rowlock_trainer.launcher.link); as much again is for the next try, and for a node
+#: that learns of a new leader later than the others.
 RETURN_SECONDS = 20.0
 UNHEARD_WORDS = (
     "worker {worker}: its pod runs, but its launcher was never heard; can pods reach the coordinator "

@@ -91,7 +91,7 @@ class Launcher:
     address: str = ""
     #: When its reported step last moved, by our own clock; None when it never did.
     stepped_at: datetime | None = None
-    #: Since when its connection has held; None when it has none.
+    #: Since when it is heard, brief gaps aside; None while it has no connection.
     connected_since: datetime | None = None
 
 
