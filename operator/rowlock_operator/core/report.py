@@ -26,7 +26,7 @@ WAITING_REASONS = {
 }
 
 UNHEARD_CREW_WORDS = (
-    "no worker has been heard since {since}; training goes on without the operator, and progress and checkpoint are "
+    "no worker has been heard since {since}; training does not need the operator, but progress and checkpoint are "
     "shown as they were then. Can pods reach the coordinator (its address, a NetworkPolicy)?"
 )
 
@@ -140,8 +140,8 @@ def _ready(draft: Draft, *, saving: bool) -> None:
         draft.set_condition("Ready", "False", "Saving", "the crew saves before it is formed anew")
     elif status.phase in ("Suspending", "Suspended"):
         draft.set_condition("Ready", "False", status.phase, "spec.suspend is true")
-    elif status.phase == "Running" and (since := unheard_since(draft)) is not None:
-        draft.set_condition("Ready", "Unknown", "CrewUnheard", UNHEARD_CREW_WORDS.format(since=to_text(since)))
+    elif status.phase == "Running" and (words := crew_unheard(draft)) is not None:
+        draft.set_condition("Ready", "Unknown", "CrewUnheard", words)
     elif status.phase == "Running":
         draft.set_condition("Ready", "True", "CrewTraining", f"generation {status.generation} trains")
     elif status.not_before is not None:
@@ -156,14 +156,16 @@ def _ready(draft: Draft, *, saving: bool) -> None:
         )
 
 
-def unheard_since(draft: Draft) -> datetime | None:
-    """Since when no launcher at all has been heard, if for longer than a lease; None while one is.
+def crew_unheard(draft: Draft) -> str | None:
+    """Say that no launcher at all has been heard for longer than a lease; None while one is.
 
-    Then it is the operator that is cut off, or was away. Training goes on, but what status says of it is old.
+    Then it is the operator that is cut off, or was away. What status says of the training is old.
     """
-    crew = draft.crew()
+    crew, said = draft.crew(), draft.condition("Ready")
     if any(one.connected for one in crew):
         return None
+    if not crew and said is not None and said.reason == "CrewUnheard":
+        return said.message  # when they were heard last is forgotten in time, and by another operator
     since = max((one.last_seen for one in crew), default=draft.observed.listening_since)
     if since is None:
         return None
@@ -171,7 +173,7 @@ def unheard_since(draft: Draft) -> datetime | None:
     if draft.now < due:
         draft.wake_at(due)
         return None
-    return since
+    return UNHEARD_CREW_WORDS.format(since=to_text(since))
 
 
 def _stands(draft: Draft, worker: int) -> bool:
@@ -202,8 +204,8 @@ def _trouble(draft: Draft) -> tuple[str, str] | None:
         return None
     for refusal in draft.observed.refusals:
         return f"{refusal.action}Refused", f"{refusal.reason}: {refusal.message}"[:1024]
-    if draft.status.phase == "Running" and (since := unheard_since(draft)) is not None:
-        return "CrewUnheard", UNHEARD_CREW_WORDS.format(since=to_text(since))
+    if draft.status.phase == "Running" and (words := crew_unheard(draft)) is not None:
+        return "CrewUnheard", words
     storage = draft.condition("StorageReady")
     if storage is not None and storage.reason in ("ClaimNotFound", "ClaimLost", "ClaimDeleting"):
         return storage.reason, storage.message

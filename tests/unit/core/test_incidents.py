@@ -8,6 +8,7 @@ import pytest
 
 from rowlock.protocol import ExitCode
 from rowlock_operator.core.decide import decide
+from rowlock_operator.core.draft import to_text
 from rowlock_operator.core.model import CreatePod, DeletePod
 from tests.unit.core.build import (
     NOW,
@@ -224,6 +225,15 @@ def test_when_nobody_of_a_crew_that_trains_is_heard_any_more_it_is_said_and_nobo
     assert condition(late, "Ready") == ("Unknown", "CrewUnheard")
     assert condition(late, "Degraded") == ("True", "CrewUnheard")
     assert (late.status.phase, counts(late), late.actions) == ("Running", (0, 0), ())
+
+
+def test_since_when_nobody_is_heard_stays_what_was_said_when_the_launchers_are_forgotten() -> None:
+    silent = tuple(launcher(i, connected=False, last_seen=later(3600)) for i in range(2))
+    said = decide(training_job(), world(pod(0), pod(1), launchers=silent, listening_since=NOW), later(3615))
+    forgotten = decide(after(training_job(), said), world(pod(0), pod(1), listening_since=NOW), later(4200))
+    message = next(one.message for one in forgotten.status.conditions if one.type == "Ready")
+    assert to_text(later(3600)) in message
+    assert forgotten.status == said.status
 
 
 def test_an_operator_that_was_away_and_hears_nobody_says_so_too() -> None:
