@@ -5,6 +5,7 @@ The interpreter of these tests is the one below the virtual environment, which k
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib.metadata
 import importlib.util
@@ -50,6 +51,24 @@ def test_the_folder_starts_without_any_installed_package(payload):
     done = bare(str(payload))
     assert done.returncode == ExitCode.CONFIG, done.stderr
     assert "ROWLOCK_CONFIG is not set" in done.stdout
+
+
+def test_an_image_with_too_old_a_python_is_told_so_and_not_tried_again(payload):
+    program = f"""
+import runpy, sys
+sys.version_info = (3, 10, 14, "final", 0)
+runpy.run_path({str(payload)!r}, run_name="__main__")
+"""
+    done = bare("-c", program)
+    assert done.returncode == ExitCode.CONFIG, done.stderr
+    assert done.stdout == (
+        "launcher: cannot start: the image's python3 is 3.10, Rowlock needs 3.11 or newer. Take an image with a newer "
+        "one, or set PATH in spec.template's container trainer to where it is\n"
+    )
+
+
+def test_a_python_that_is_too_old_understands_what_tells_it_so(payload):
+    ast.parse((payload / "__main__.py").read_text(), feature_version=(3, 6))
 
 
 def test_the_built_in_trainer_needs_no_package_beside_torch_and_numpy(payload, tmp_path):
