@@ -82,12 +82,14 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         parser.error("--leader-elect needs --pod-ip (ROWLOCK_POD_IP): the leader tells launchers its address")
     if given.leader_elect and given.coordinator_port == 0:
         parser.error("--leader-elect needs a --coordinator-port that is known beforehand: pods are told of it, got 0")
+    # Pods reach the coordinator and the kubelet the probes at the pod's address, which may be one of IPv6.
+    everywhere = "::" if ":" in given.pod_ip else "0.0.0.0"  # noqa: S104
     return Settings(
         namespaces=tuple(dict.fromkeys(name for name in namespaces if name)),
-        coordinator_host=given.coordinator_host,
+        coordinator_host=given.coordinator_host or everywhere,
         coordinator_port=given.coordinator_port,
         coordinator_url=given.coordinator_url,
-        probes_host=given.probes_host,
+        probes_host=given.probes_host or everywhere,
         probes_port=given.probes_port,
         log_level=given.log_level,
         log_format=cast("Format", given.log_format),
@@ -134,10 +136,10 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--namespace", action="append", help="serve this namespace; may be repeated [ROWLOCK_NAMESPACES; default: all]"
     )
-    flag("coordinator-host", str, "0.0.0.0", "address the coordinator listens on")  # noqa: S104 (pods reach it)
+    flag("coordinator-host", str, "", "address the coordinator listens on; none: all of the family of --pod-ip")
     flag("coordinator-port", _port, COORDINATOR_PORT, "port the coordinator listens on")
     flag("coordinator-url", str, "", "URL at which pods reach the coordinator; {port} is the port bound")
-    flag("probes-host", str, "0.0.0.0", "address of /healthz, /readyz and /metrics")  # noqa: S104 (kubelet reaches it)
+    flag("probes-host", str, "", "address of /healthz, /readyz and /metrics; none: all of the family of --pod-ip")
     flag("probes-port", _port, PROBES_PORT, "port of /healthz, /readyz and /metrics")
     flag("log-level", str, "info", "least level logged", ("debug", "info", "warning", "error"))
     flag("log-format", str, "text", "form of the log", ("text", "json"))

@@ -8,6 +8,7 @@ from rowlock.api.v1alpha1 import DEFAULT_IMAGE
 from rowlock_operator.kube.settings import ElectionSettings, parse_settings
 
 URL = "--coordinator-url=http://op:8480"
+ALL = "0.0.0.0"  # noqa: S104
 
 
 def test_flags_win_over_the_environment_and_that_over_defaults() -> None:
@@ -33,6 +34,20 @@ def test_senseless_values_are_named(flag: str, words: str, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         parse_settings([URL, flag], {})
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "hosts"),
+    [
+        ([], (ALL, ALL)),
+        (["--pod-ip=10.0.0.7"], (ALL, ALL)),
+        (["--pod-ip=fd00::7"], ("::", "::")),  # in a cluster of IPv6 alone nobody has another way in
+        (["--pod-ip=fd00::7", "--probes-host=127.0.0.1"], ("::", "127.0.0.1")),
+    ],
+)
+def test_it_listens_where_the_pods_own_address_leads(flags: list[str], hosts: tuple[str, str]) -> None:
+    settings = parse_settings([URL, *flags], {})
+    assert (settings.coordinator_host, settings.probes_host) == hosts
 
 
 def test_a_missing_url_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
