@@ -49,6 +49,7 @@ def statuses(draw: st.DrawFn) -> JobStatus:
             "reason": "WorkerLost",
             "message": "guessed",
             "podUid": draw(uids(worker)),
+            "removing": draw(st.booleans()),
         }
         for _ in range(draw(st.integers(0, 2)))
     ]
@@ -100,7 +101,16 @@ def launchers(draw: st.DrawFn, worker: int, uid: str, generation: int) -> Launch
         exits=(end(worker, code, time=draw(PAST).timestamp()),) if phase == "ended" else (),
         leaving=draw(st.integers(0, 9)) == 0,
     )
-    return Launcher(worker, uid, draw(st.booleans()), draw(PAST), report, stepped_at=draw(st.one_of(st.none(), PAST)))
+    connected = draw(st.booleans())
+    return Launcher(
+        worker,
+        uid,
+        connected,
+        draw(PAST),
+        report,
+        stepped_at=draw(st.one_of(st.none(), PAST)),
+        connected_since=draw(PAST) if connected else None,
+    )
 
 
 @st.composite
