@@ -23,7 +23,7 @@ def test_a_suspended_job_gives_its_pods_up_and_goes_on_where_it_was(scene: Scene
         saved = suspended["lastCheckpoint"]["step"]
         assert saved >= STEP
         patch(job, '{"spec": {"suspend": false}}')
-        resumed = job.until(lambda status: status.get("resumedFromStep") is not None, "it goes on")
+        resumed = job.until(lambda status: status["phase"] == "Running", "it goes on")
         assert resumed["resumedFromStep"] == saved
     counted(job, 0, 0)
 
@@ -34,7 +34,7 @@ def test_a_job_is_resized_by_kubectl_scale(scene: Scene) -> None:
         job.until_step(STEP)
         scene.site.cluster.kubectl("scale", "-n", job.namespace, "dtj/crew", "--replicas=1")
         job.until(lambda status: status["workersReady"] == "1/1" and status["phase"] == "Running", "one worker trains")
-        assert len(job.pods()) == 1
+        wait_until(lambda: len(job.pods()) == 1, 60, "the other pod is gone")
         scene.site.cluster.kubectl("scale", "-n", job.namespace, "dtj/crew", "--replicas=2")
         job.until(lambda status: status["workersReady"] == "2/2" and status["phase"] == "Running", "two workers train")
         job.until_phase("Succeeded")

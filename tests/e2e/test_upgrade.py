@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.e2e.scene import LONG, LONGER, counted
+from tests.e2e.scene import LONG, counted
+from tests.support.kube_api import wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.scene import Scene
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
 
 def test_an_upgrade_of_the_operator_disturbs_no_training(scene: Scene) -> None:
     with scene.at_step(lasting=LONG) as job:
-        before = {pod["metadata"]["uid"] for pod in scene.site.operators()}
+        before = uids(scene)
         scene.site.install("logLevel=debug")
-        assert not before & {pod["metadata"]["uid"] for pod in scene.site.operators()}, "the operators were replaced"
+        wait_until(lambda: not before & uids(scene), 120, "the operators were replaced")
         scene.site.await_leader()
         step = job.step
         job.until_step(step + 1)
@@ -24,7 +25,7 @@ def test_an_upgrade_of_the_operator_disturbs_no_training(scene: Scene) -> None:
 
 
 def test_an_operator_installed_again_takes_the_job_over(scene: Scene) -> None:
-    with scene.at_step(lasting=LONGER) as job:
+    with scene.at_step(lasting=LONG) as job:
         try:
             scene.site.uninstall()
             assert job.body() is not None, "the definition and the job stay"
@@ -35,3 +36,8 @@ def test_an_operator_installed_again_takes_the_job_over(scene: Scene) -> None:
         job.until_step(step + 100)
     counted(job, 0, 0)
     assert job.status["generation"] == 1
+
+
+def uids(scene: Scene) -> set[str]:
+    """UIDs of the operator's pods."""
+    return {pod["metadata"]["uid"] for pod in scene.site.operators()}

@@ -278,11 +278,20 @@ def _peer_lost(draft: Draft, followers: list[Incident], gone: list[Launcher]) ->
 def _silent(draft: Draft) -> Incident | None:
     """A launcher silent past its lease is out of the crew, unless the crew demonstrably trains on.
 
-    When no launcher at all is heard, the operator is the one cut off, and nobody is blamed. When that is over they
-    come back one by one: the first to be heard again proves nothing against the others yet.
+    When no launcher at all is heard, the operator is the one cut off, and nobody is blamed. Leases run out one by one:
+    a line that is as late as all others only still looks open. When the silence is over they come back one by one: the
+    first to be heard again proves nothing against the others yet.
     """
-    if not any(one.connected for one in draft.crew()):
+    heard = [one for one in draft.crew() if one.connected]
+    incident = _overdue(draft) if heard else None
+    if incident is not None and all(one in _missing_heartbeats(draft) for one in heard):
+        draft.wake_in(HEARTBEAT_SECONDS)
         return None
+    return incident
+
+
+def _overdue(draft: Draft) -> Incident | None:
+    """The first worker that should have been heard by now."""
     for member in draft.members:
         if member.phase in ("Done", "Lost"):  # nothing more to say, or counted already
             continue

@@ -353,7 +353,7 @@ def test_a_leaving_worker_explains_the_exit_codes_of_a_users_command() -> None:
 
 def test_a_silent_launcher_is_out_of_the_crew_after_its_lease() -> None:
     before = training_job()
-    seen = world(pod(0), pod(1), launchers=(launcher(0), launcher(1, connected=False)))
+    seen = world(pod(0), pod(1), launchers=(launcher(0, last_seen=later(16)), launcher(1, connected=False)))
     early = decide(before, seen, later(5))
     assert early.status.generation == 1
     assert early.requeue_after == pytest.approx(10.0)

@@ -206,7 +206,7 @@ def test_what_becomes_of_the_pod_of_a_worker_that_was_done_is_no_incident(end_of
 def test_a_worker_that_is_never_heard_while_others_are_is_replaced(running: int, listening: int) -> None:
     before = training_job()
     mute = pod(1, running_since=later(running))
-    seen = world(pod(0), mute, launchers=(launcher(0),), listening_since=later(listening))
+    seen = world(pod(0), mute, launchers=(launcher(0, last_seen=later(60)),), listening_since=later(listening))
     early = decide(before, seen, later(59))
     assert early.status.generation == 1
     assert early.requeue_after == pytest.approx(1)
@@ -307,6 +307,18 @@ def test_a_silent_launcher_stays_only_while_the_crew_demonstrably_trains_on(step
         assert decision.requeue_after == pytest.approx(15)
     else:
         assert [one.reason for one in decision.status.unsettled] == ["WorkerSilent"]
+
+
+def test_a_launcher_as_late_as_all_others_proves_nothing_though_its_lease_runs_out_a_moment_later() -> None:
+    def decided(seconds: float, heard: float):
+        first = launcher(0, last_seen=later(heard))
+        return decide(
+            training_job(), world(pod(0), pod(1), launchers=(first, launcher(1, connected=False))), later(seconds)
+        )
+
+    assert counts(decided(15, heard=1)) == (0, 0)
+    assert decided(15, heard=1).requeue_after == pytest.approx(3)
+    assert [one.reason for one in decided(15, heard=12).status.unsettled] == ["WorkerSilent"]
 
 
 def test_a_silent_launcher_is_counted_once_however_long_its_pod_takes_to_go() -> None:
