@@ -1,0 +1,1 @@
+"""Scripts that benchmarks run on both sides of a comparison."""
