@@ -35,6 +35,8 @@ SIDES: dict[str, Callable[[], Side]] = {
     "jobset": lambda: jobset("jobset", f"JobSet {VERSION} + torchrun, same script"),
     "jobset_tuned": lambda: jobset("jobset_tuned", "the same, rendezvous tuned", [TUNED]),
 }
+#: Columns of a table that goes into a file, as wide as this project's lines.
+_FILE_WIDTH = 120
 
 
 def main() -> None:
@@ -42,9 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=20, help="deleted pods on each of Rowlock's sides")
     parser.add_argument("--peer-trials", type=int, default=5, help="deleted pods on each side that is not Rowlock's")
-    parser.add_argument(
-        "--rounds", type=int, default=2, help="how often the sides take turns, with new jobs"
-    )
+    parser.add_argument("--rounds", type=int, default=2, help="how often the sides take turns, with new jobs")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="which to measure")
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
@@ -55,6 +55,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
     outcomes = [Outcome(SIDES[key]()) for key in options.sides]
     _install(cluster)
     dealt = shares([options.peer_trials if one.side.is_peer else options.trials for one in outcomes], options.rounds)

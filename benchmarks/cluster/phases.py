@@ -21,6 +21,7 @@ SCRIPT_PHASES: tuple[tuple[str, str], ...] = (
     ("form", "processes"),
     ("import", "imported"),
     ("join", "joined"),
+    ("wrap", "wrapped"),
     ("load", "loaded"),
     ("step", "stepped"),
 )
@@ -35,19 +36,21 @@ TRAINER_PHASES: tuple[tuple[str, str], ...] = (
     ("load", "loaded"),
     ("step", "stepped"),
 )
-#: Columns of the table, with what each says below it.
+#: Rows of the table, with what each says beside its numbers.
 LEGEND = {
     "detect": "from the request that deletes the pod until the crew's number goes up (Rowlock: status.generation, "
     "JobSet: status.restarts) or a new pod is created, whichever is seen first",
-    "replace": "until the last new pod is created: Rowlock makes one, as soon as the old one is gone; JobSet makes all",
-    "schedule": "until the last new pod has a node",
+    "replace": "until the last new pod is created: by Rowlock one, when the old one is gone; by JobSet all of them",
+    "schedule": "until the last new pod is seen to have a node",
     "start": "until the first process of the last new container runs",
     "form": "script: until the last rank's process is started (launcher or agent up, membership agreed); trainer: from "
-    "the new pod's fork until the whole crew is ready and knows its store",
-    "import": "script: until torch is imported by all ranks; trainer: from the container's start until the warm parent "
-    "has imported torch and forked its rank",
+    "the fork in the new pod until all ranks are ready and their store is known",
+    "import": "script: until all ranks have imported torch; trainer: from the container's start until its warm parent "
+    "has imported torch and forked the rank",
     "join": "script: until all ranks have their process group; trainer: part of load",
-    "load": "until all ranks have loaded snapshot or checkpoint",
+    "wrap": "script: until all ranks have wrapped the model in DistributedDataParallel, which imports more of torch "
+    "when first used; trainer: imported before the fork",
+    "load": "until all ranks have loaded their snapshot or checkpoint",
     "step": "until the first step of the last rank is finished",
 }
 

@@ -70,11 +70,7 @@ def show(console: Console, outcomes: Iterable[Outcome], nodes: int) -> None:
     console.print(
         f"{there['machine']}, Linux {there['kernel']}. Imports of torch by all pods at once share these cores."
     )
-    console.print("Medians of phases need not add up to the median of the whole. What a phase is:")
-    legend = Table(box=None, show_header=False, padding=(0, 1))
-    for name, words in LEGEND.items():
-        legend.add_row(f"  [bold]{name}", words)
-    console.print(legend)
+    console.print("Medians of phases need not add up to the median of the whole.")
 
 
 def ratios(outcomes: Iterable[Outcome]) -> list[str]:
@@ -112,11 +108,11 @@ def _totals(outcomes: list[Outcome]) -> Table:
 
 
 def _phases(outcomes: list[Outcome]) -> Table:
-    table = Table(title="Of a deleted pod: median seconds of each phase")
-    table.add_column("")
-    for name in LEGEND:
-        table.add_column(name, justify="right")
-    for one in outcomes:
-        spent = [one.phase(name) for name in LEGEND]
-        table.add_row(one.side.title, *("-" if value is None else f"{value:.2f}" for value in spent))
+    table = Table(title="Of a deleted pod: median seconds of each phase", show_lines=True)
+    for column in ("", *(one.side.title for one in outcomes)):
+        table.add_column(column, justify="right" if column else "left", max_width=16)
+    table.add_column("which lasts ...")
+    for name, words in LEGEND.items():
+        spent = [one.phase(name) for one in outcomes]
+        table.add_row(name, *("-" if value is None else f"{value:.2f}" for value in spent), words)
     return table

@@ -152,7 +152,7 @@ class Session:
         self._await(stepped, "all ranks did a step")
         named = {"started": "container", "processes": "process", "stepped": "time"}
         reached: dict[str, float] = {}
-        for milestone in ("started", "processes", "imported", "joined", "loaded", "stepped"):
+        for milestone in ("started", "processes", "imported", "joined", "wrapped", "loaded", "stepped"):
             field_name = named.get(milestone, milestone)
             moment = last_of_all({rank: line[field_name] for rank, line in found.items()}, WORKERS)
             assert moment is not None

@@ -7,6 +7,7 @@ DIRECTORY/rank-N.jsonl: the step, when it was finished, and the milestones of it
     process    this process was started
     imported   torch was imported
     joined     the process group was formed
+    wrapped    the model was wrapped in DistributedDataParallel
     loaded     the snapshot was loaded, or none was found
 
     python ddp_loop.py DIRECTORY
@@ -56,6 +57,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
     replica = DistributedDataParallel(model)
+    MILESTONES["wrapped"] = time.time()
     optimizer = torch.optim.AdamW(model.parameters())
     step = 0
     if snapshot.exists():
