@@ -38,6 +38,13 @@ check: setup ## Lint, format, types, import contracts, generated files
 bench: setup ## Run every benchmark; prints tables, writes JSON to .rowlock/bench
 	$(BIN)/python -m benchmarks
 
+# More trials, fewer sides: make bench-cluster BENCH='--trials 40 --sides rowlock_script jobset'
+BENCH ?=
+.PHONY: bench-cluster
+bench-cluster: setup ## On the cluster that runs (make cluster): what a lost pod costs, beside torchrun in a JobSet (needs Go; BENCH)
+	$(cluster) kubeconfig
+	$(BIN)/python -m benchmarks.cluster --json .rowlock/bench/cluster.json $(BENCH)
+
 # Images: a prefix and a tag of your own, another base, another build of torch, fewer targets.
 IMAGE_PREFIX ?= ghcr.io/rowlock
 TAG ?=

@@ -18,7 +18,7 @@ from benchmarks.cluster.peer import OWN_LABEL
 from benchmarks.cluster.phases import last_of_all, phases
 from benchmarks.cluster.sides import WORKERS, Side
 from tests.support.cluster.interface import Cluster
-from tests.support.kube_api import JsonObject, wait_until
+from tests.support.kube_api import JsonObject, KubeApi, wait_until
 
 #: How long a crew may take to its first step, in seconds: twice what the slowest took on two busy cores.
 DEADLINE = 240.0
@@ -78,9 +78,7 @@ class Session:
         """Delete the namespace and wait until all of it is gone, so that it takes nothing from what comes next."""
         if self._onlooker is not None:
             self._onlooker.close()
-        path = f"/api/v1/namespaces/{self.namespace}"
-        self._api.delete(path)
-        wait_until(lambda: self._api.get(path).status == 404, DEADLINE, f"namespace {self.namespace} is gone", 0.25)
+        _remove(self._api, self.namespace)
 
     def trial(self, worker: int) -> Trial:
         """Delete a worker's pod; return what it cost.
@@ -189,6 +187,20 @@ class Session:
 
     def _await(self, condition: Callable[[], Any], what: str) -> None:
         wait_until(lambda: bool(condition()), DEADLINE, f"{self._side.title}: {what}", _LOOK_SECONDS)
+
+
+def sweep(cluster: Cluster) -> None:
+    """Remove namespaces that a run left which was killed before it could clean up."""
+    api = cluster.api()
+    (label,) = (f"{key}={value}" for key, value in OWN_LABEL.items())
+    for left in api.list("/api/v1/namespaces", labelSelector=label):
+        _remove(api, left["metadata"]["name"])
+
+
+def _remove(api: KubeApi, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}"
+    api.delete(path)
+    wait_until(lambda: api.get(path).status == 404, DEADLINE, f"namespace {namespace} is gone", _LOOK_SECONDS)
 
 
 def times_of(logs: str, said: str) -> list[float]:
