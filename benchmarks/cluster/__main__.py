@@ -51,8 +51,9 @@ def main() -> None:
     cluster = attach()
     if cluster is None:
         sys.exit("no cluster runs on this machine: start one with `make cluster`")
-    # As Ctrl-C does: what was created is taken away on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    # Asked to end, it shows what there is and takes away what it created; a second time, only the next run does that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: sys.exit(f"ended by {signal.Signals(received).name}"))
 
     console = Console()
     if not console.is_terminal:
