@@ -68,8 +68,8 @@ def main() -> None:
                 stack.enter_context(jobset_controller(cluster))
             console.print("one job that is not measured, so that no side has to read torch from a cold disk")
             _warm_up(cluster)
-            for number, counts in enumerate(dealt, start=1):
-                console.rule(f"round {number} of {options.rounds}")
+            for turn, counts in enumerate(dealt, start=1):
+                console.rule(f"round {turn} of {options.rounds}")
                 for outcome, count in zip(outcomes, counts, strict=True):
                     _take_turn(cluster, outcome, count, console)
     finally:
