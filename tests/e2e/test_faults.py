@@ -114,7 +114,8 @@ def test_a_minute_without_the_coordinator_disturbs_nobody(scene: Scene) -> None:
             wait_until(lambda: time.monotonic() - began > 60, 90, "a minute has passed")
             before = job.step
         job.until(lambda status: ready(status) == "True", "the crew is heard again")
-        assert job.step > before + 20 * scene.pace, "the crew trained on meanwhile"
+        # Farther than it could have come from there in the time that is waited now: it trained on meanwhile.
+        job.until_step(int(before + 30 * scene.pace), seconds=15)
     counted(job, 0, 0)
     assert job.status["generation"] == 1
 

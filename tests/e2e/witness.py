@@ -84,7 +84,8 @@ class Witness:
         conditions = {one["type"]: one["status"] for one in status.get("conditions", [])}
         if workers.get("ready", 0) > workers.get("wanted", 0):
             self._untrue(f"{workers['ready']} of {workers['wanted']} workers are ready")
-        if (conditions.get("Ready") in ("True", "Unknown")) != (phase == "Running"):
+        saving = any(one["type"] == "Ready" and one["reason"] == "Saving" for one in status.get("conditions", []))
+        if not saving and (conditions.get("Ready") in ("True", "Unknown")) != (phase == "Running"):
             self._untrue(f"phase {phase} with Ready {conditions.get('Ready')}")
         if conditions.get("Ready") == "Unknown" and conditions.get("Degraded") != "True":
             self._untrue("Ready Unknown with Degraded False")
