@@ -6,6 +6,7 @@ import errno
 import json
 from typing import TYPE_CHECKING
 
+from rowlock_trainer.checkpoint import list_checkpoints
 from tests.support.kube_api import wait_until
 
 if TYPE_CHECKING:
@@ -90,15 +91,15 @@ def fill(volume: Path) -> Path:
                 return filler
 
 
-def flip_byte(job: Job) -> str:
-    """Change one byte in the largest file of the newest checkpoint; return the checkpoint's name."""
-    told = job.status["lastCheckpoint"]
-    files = [path for path in (job.checkpoints / told["name"]).rglob("*") if path.is_file()]
+def flip_byte(job: Job) -> int:
+    """Change one byte in the largest file of the newest checkpoint; return the checkpoint's step."""
+    newest = max(list_checkpoints(job.checkpoints), key=lambda note: note.step)
+    files = [path for path in (job.checkpoints / newest.name).rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 0x40
     largest.write_bytes(content)
-    return str(told["name"])
+    return newest.step
 
 
 def replaced(job: Job, pod: JsonObject, seconds: float = 180.0) -> None:
