@@ -118,7 +118,8 @@ def unheard(draft: Draft, worker: int) -> bool:
     if draft.launcher(worker) is not None or pod.running_since is None or draft.observed.listening_since is None:
         return False
     due = max(pod.running_since, draft.observed.listening_since) + timedelta(seconds=UNHEARD_SECONDS)
-    due = max(due, _returned_by(draft) or due)
+    if draft.now >= due:  # only then: it looks through the crew, and every pod of a large one that starts comes here
+        due = max(due, _returned_by(draft) or due)
     if draft.now < due:
         draft.wake_at(due)
     return draft.now >= due
@@ -257,7 +258,11 @@ def _hung_up(draft: Draft) -> list[Launcher]:
 
 def _missing_heartbeats(draft: Draft) -> list[Launcher]:
     """Launchers that are late to report: a worker that lost its power hangs up on nobody."""
-    return [one for one in draft.crew() if (draft.now - one.last_seen).total_seconds() > 1.5 * HEARTBEAT_SECONDS]
+    return [one for one in draft.crew() if _is_late(draft, one)]
+
+
+def _is_late(draft: Draft, launcher: Launcher) -> bool:
+    return (draft.now - launcher.last_seen).total_seconds() > 1.5 * HEARTBEAT_SECONDS
 
 
 def _peer_lost(draft: Draft, followers: list[Incident], gone: list[Launcher]) -> Incident | None:
@@ -284,7 +289,7 @@ def _silent(draft: Draft) -> Incident | None:
     """
     heard = [one for one in draft.crew() if one.connected]
     incident = _overdue(draft) if heard else None
-    if incident is not None and all(one in _missing_heartbeats(draft) for one in heard):
+    if incident is not None and all(_is_late(draft, one) for one in heard):
         draft.wake_in(HEARTBEAT_SECONDS)
         return None
     return incident

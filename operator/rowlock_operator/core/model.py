@@ -95,19 +95,23 @@ class Launcher:
     connected_since: datetime | None = None
 
 
+#: An action's name, as refusals give it.
+ActionName = Literal[
+    "CreateClaim",
+    "CreateService",
+    "CreateSecret",
+    "CreateNetworkPolicy",
+    "CreatePod",
+    "DeletePod",
+    "DeleteJob",
+]
+
+
 @dataclass(frozen=True)
 class Refusal:
     """An action the API server (or the laptop) would not carry out, and why."""
 
-    action: Literal[
-        "CreateClaim",
-        "CreateService",
-        "CreateSecret",
-        "CreateNetworkPolicy",
-        "CreatePod",
-        "DeletePod",
-        "DeleteJob",
-    ]
+    action: ActionName
     reason: str
     message: str
 

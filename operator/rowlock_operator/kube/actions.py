@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from rowlock_operator.core.model import (
     Action,
+    ActionName,
     CreateClaim,
     CreateNetworkPolicy,
     CreatePod,
@@ -46,15 +47,6 @@ from rowlock_operator.resources.pod import build_pod
 from rowlock_operator.resources.service import build_service
 
 Json = dict[str, Any]
-ActionName = Literal[
-    "CreateClaim",
-    "CreateService",
-    "CreateSecret",
-    "CreateNetworkPolicy",
-    "CreatePod",
-    "DeletePod",
-    "DeleteJob",
-]
 
 #: Pods of one job created or deleted at a time: enough for 1,024 in seconds, few beside the API server's
 #: default of 600 requests in flight.
