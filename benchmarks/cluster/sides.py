@@ -16,6 +16,7 @@ from rowlock.api.v1alpha1 import CHECKPOINTS_PATH
 from tests.e2e.jobs import RESOURCES
 from tests.e2e.site import TRAINER_IMAGE
 from tests.support.kube_api import JsonObject
+from tests.support.restricted import CONTAINER_SECURITY, POD_SECURITY
 
 WORKERS = 4
 JOB = "crew"
@@ -25,8 +26,6 @@ _SCRIPTS_PATH = "/bench"
 _ENDLESS = 10_000_000
 _ROWLOCK = "/apis/rowlock.dev/v1alpha1/namespaces/{namespace}/distributedtrainingjobs"
 _JOBSET = "/apis/jobset.x-k8s.io/v1alpha2/namespaces/{namespace}/jobsets"
-#: A user id without a name, as the images run under.
-_NOBODY = 65532
 #: What its documentation offers for noticing lost agents sooner and waiting less for late ones.
 TUNED = "keep_alive_interval=1,keep_alive_max_attempt=2,last_call_timeout=1"
 
@@ -182,22 +181,12 @@ def _peer_pod(command: str) -> JsonObject:
             {"name": "records", "mountPath": CHECKPOINTS_PATH},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (an emptyDir)
         ],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": CONTAINER_SECURITY,
     }
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _NOBODY,
-            "runAsGroup": _NOBODY,
-            "fsGroup": _NOBODY,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": POD_SECURITY,
         "containers": [container],
         "volumes": [
             _script_volume(),

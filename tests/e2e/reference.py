@@ -14,6 +14,7 @@ import yaml
 from rowlock_trainer.checkpoint import list_checkpoints, weights_digest
 from tests.e2e.site import TRAINER_IMAGE
 from tests.support.kube_api import wait_until
+from tests.support.restricted import CONTAINER_SECURITY, POD_SECURITY
 
 if TYPE_CHECKING:
     from tests.e2e.site import Site
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 #: A run of a few hundred small steps takes seconds; importing torch on a busy machine takes most of it.
 DEADLINE = 300.0
-_NONROOT = 65532
 _RUN = ["rowlock", "run", "/manifest/job.yaml", "--state-dir", "/state"]
 
 
@@ -84,21 +84,12 @@ def _pod_spec(name: str) -> JsonObject:
             {"name": "state", "mountPath": "/state"},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the container)
         ],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": CONTAINER_SECURITY,
     }
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _NONROOT,
-            "fsGroup": _NONROOT,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": POD_SECURITY,
         "containers": [container],
         "volumes": [
             {"name": "manifest", "configMap": {"name": name}},
