@@ -93,13 +93,18 @@ class Daemon:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None when it is gone (or a zombie, which is the same)."""
+    """When a process started, in clock ticks since boot; None when it is gone (or a zombie, which is the same).
+
+    A process with threads is a zombie as soon as its first thread has ended: while others are left, so are its files
+    and ports.
+    """
     try:
         # The second field, the name, may hold anything, a parenthesis too; the third is the state (proc(5)).
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ended = fields[0] in "ZX" and len(list(Path(f"/proc/{pid}/task").iterdir())) < 2
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if ended else int(fields[19])
 
 
 def kill_all(pids: Sequence[int]) -> None:

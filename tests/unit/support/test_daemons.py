@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 from tests.support.cluster.daemons import Daemon, command_lines, descendants, kill_all, start_time
 from tests.support.kube_api import wait_until
 
+#: Number of the system call that ends one thread (exit, not exit_group).
+EXIT = {"x86_64": 60, "aarch64": 93}
 SLEEP = [sys.executable, "-c", "import threading; threading.Event().wait()"]
 
 
@@ -84,3 +88,23 @@ def test_children_of_children_are_found_and_ended(tmp_path: Path) -> None:
     kill_all(family)
     assert [start_time(pid) for pid in family] == [None, None]
     assert start_time(os.getpid()) is not None
+
+
+@pytest.mark.skipif(platform.machine() not in EXIT, reason="the number of the system call is not known here")
+def test_a_process_whose_first_thread_has_ended_is_not_gone_while_another_holds_its_port() -> None:
+    program = (
+        "import ctypes, socket, sys, threading;"
+        "server = socket.create_server(('127.0.0.1', 0)); print(server.getsockname()[1], flush=True);"
+        "threading.Thread(target=sys.stdin.read).start();"
+        f"ctypes.CDLL(None).syscall({EXIT[platform.machine()]}, 0)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    port = int(process.stdout.readline())
+    state = Path(f"/proc/{process.pid}/stat")
+    wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "Z", 30, "its first thread has ended")
+    assert start_time(process.pid) is not None
+    kill_all([process.pid])
+    socket.create_server(("127.0.0.1", port)).close()
