@@ -1,5 +1,9 @@
 """Carrying a decision out: objects created and deleted, each in a way that may be repeated.
 
+The map learns of a deletion from the server's answer, and the watch, which comes after it, has nothing new to tell.
+So an answer that changed the map asks for the next look itself: nobody else would, and a pod that never goes would
+never be found overdue.
+
 "Already there" and "already gone" count as done. What the server will not have is a refusal: it goes back
 to decide(), which tells the user. Everything else (no answer, overload, server errors) is raised and
 tried again later.
@@ -146,7 +150,7 @@ class Actions:
                 name = pod_name(job.name, worker)
                 await self._create(job, action, PODS, self._cluster.pods, name, body, outcome)
             case DeletePod():
-                await self._delete_pod(job, action)
+                await self._delete_pod(job, action, outcome)
             case DeleteJob():
                 await self._delete_job(job)
 
@@ -248,14 +252,14 @@ class Actions:
                 outcome.again_after = IN_THE_WAY_SECONDS  # older than what is known: it is about to go
         elif isinstance(action, CreatePod):
             log.warning("%s/%s: pod %s lost its label %s and is replaced", job.namespace, job.name, name, lost[0])
-            await self._delete_pod(job, DeletePod(action.worker, body["metadata"]["uid"]))
+            await self._delete_pod(job, DeletePod(action.worker, body["metadata"]["uid"]), outcome)
             outcome.again_after = IN_THE_WAY_SECONDS
         else:
             words = f"{name!r} in namespace {job.namespace!r} is this job's but lost its label {lost[0]}"
             way_out = f"set it to {wanted[lost[0]]!r} again, or delete the object to have it made anew"
             outcome.refusals.append(Refusal(action_name(action), "LabelLost", f"{words}: {way_out}"))
 
-    async def _delete_pod(self, job: Job, action: DeletePod) -> None:
+    async def _delete_pod(self, job: Job, action: DeletePod, outcome: Outcome) -> None:
         name = pod_name(job.name, action.worker)
 
         def held() -> Json | None:
@@ -273,12 +277,14 @@ class Actions:
             # an admission webhook's, too, and then the pod lives: only the server's own word buries one.
             if error.status == 409 and await self._lives(job, name, action.uid):
                 raise
-            if (pod := held()) is not None:
-                self._cluster.pods.remove_for_good(pod)
+            if (pod := held()) is not None and self._cluster.pods.remove_for_good(pod):
+                outcome.again_after = 0.0
             return
         # Where the watch was faster the pod is gone already, and the answer is old news.
-        if answer.get("kind") == "Pod" and held() is not None:
-            self._cluster.pods.put(answer)
+        told = answer.get("kind") == "Pod" and held() is not None and self._cluster.pods.put(answer)
+        # Of one that was forced the answer is the last state, and the watch tells that it is gone.
+        if told and action.grace_seconds != 0:
+            outcome.again_after = 0.0
 
     async def _lives(self, job: Job, name: str, uid: str) -> bool:
         """Return whether the pod of this name and UID exists, by the server's word."""
