@@ -28,6 +28,9 @@ from typing import Literal, TypeVar
 import cattrs
 
 PROTOCOL_VERSION = 1
+#: Oldest version that an operator still speaks. A crew trains on through an upgrade of the operator, so this is the
+#: version of the release before, at the latest.
+OLDEST_PROTOCOL_VERSION = 1
 #: Longest message either side accepts, in bytes: a report with tracebacks of every rank fits with room to spare.
 MAX_MESSAGE_BYTES = 1 << 20
 #: A launcher that has not been heard for this long is out of the crew, in seconds.

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from rowlock.protocol import PROTOCOL_VERSION, Hello, ProtocolError, Report, decode
+from rowlock.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, ProtocolError, Report, decode
 from rowlock_operator.coordinator.connection import LauncherConnection
 from rowlock_operator.coordinator.crew import Crew
 
@@ -81,11 +81,11 @@ class Session:
         return hello
 
     def _check(self, hello: Hello) -> None:
-        if hello.protocol != PROTOCOL_VERSION:
+        if not OLDEST_PROTOCOL_VERSION <= hello.protocol <= PROTOCOL_VERSION:
             raise RefusedError(
                 WSCloseCode.PROTOCOL_ERROR,
-                f"launcher speaks protocol {hello.protocol}, this operator {PROTOCOL_VERSION}: "
-                "use images of one release",
+                f"launcher speaks protocol {hello.protocol}, this operator {OLDEST_PROTOCOL_VERSION} to "
+                f"{PROTOCOL_VERSION}: use images of one release",
             )
         if hello.worker != self._worker:
             raise RefusedError(

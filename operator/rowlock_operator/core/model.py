@@ -132,6 +132,8 @@ class Observed:
     refusals: tuple[Refusal, ...] = ()
     #: False while the NetworkPolicy that is wanted is not there. True where none is wanted.
     isolated: bool = True
+    #: Image that this operator would copy the launcher from; empty: from none.
+    launcher_image: str = ""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ def begin_generation(draft: Draft, *, lost: set[int]) -> None:
     """Begin the next generation; the pods of the workers in `lost` give up their places.
 
     So do pods that have ended or are going, and those of workers that were done: such a launcher may be on
-    its way out already.
+    its way out already. A crew of which no pod stays gets the launcher of this operator's release; else a new pod's
+    launcher comes from where the others' came.
     """
     draft.status.generation += 1
     draft.status.resumed_from_step = None
@@ -59,6 +60,8 @@ def begin_generation(draft: Draft, *, lost: set[int]) -> None:
         gone = pod is None or pod.terminal or pod.deleting_since is not None
         if member.pod_uid and (member.index in lost or gone or member.phase == "Done"):
             member.phase = "Lost"
+    if all(member.phase == "Lost" or not member.pod_uid for member in draft.members):
+        draft.status.launcher_image = draft.observed.launcher_image
 
 
 def write_off(draft: Draft) -> None:

@@ -104,7 +104,10 @@ class Operator:
             metrics=self._metrics,
             isolation=Isolation(self._client, wanted=settings.isolate_jobs, every=settings.resync_seconds),
             pods=PodSettings(
-                settings.coordinator_url.replace("{port}", str(port)), settings.launcher_image, settings.trainer_image
+                settings.coordinator_url.replace("{port}", str(port)),
+                settings.launcher_image,
+                settings.trainer_image,
+                settings.launcher_image_pull_policy,
             ),
         )
         self._feed = Feed(self._cluster, self._queue, reconciler, self._coordinator, self._metrics)
@@ -215,7 +218,8 @@ class Operator:
     async def _known(self) -> bool:
         """Wait a moment for the first list: a launcher that comes early is not a stranger for it."""
         try:
-            await asyncio.wait_for(self._deciding.wait(), LISTED_WITHIN_SECONDS)
+            async with asyncio.timeout(LISTED_WITHIN_SECONDS):
+                await self._deciding.wait()
         except TimeoutError:
             return False
         return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,6 +78,7 @@ class Reconciler:
         self._clock = clock
         self._claims = Claims(client, cluster, clock)
         self._isolation = isolation
+        self._launcher_image = pods.launcher_image
         self._actions = Actions(client, cluster, tokens, self._claims, isolation, pods)
         self._events = EventRecorder(client, clock)
         self._refused = Refused(clock)
@@ -141,7 +142,7 @@ class Reconciler:
         if decision.order is not None:
             self._coordinator.publish(*key, decision.order)
         try:
-            waits.append(await self._act(key, job, decision.actions))
+            waits.append(await self._act(key, replace(job, status=decision.status), decision.actions))
         finally:
             # The next decision will not say them again: what they tell is written in status by now.
             await self._events.tell(job, decision.events)
@@ -182,6 +183,7 @@ class Reconciler:
             and not service["metadata"].get("deletionTimestamp"),
             secret=await self._tokens.of(job.namespace, job.name, job.uid) is not None,
             isolated=isolated,
+            launcher_image=self._launcher_image,
             launchers=self._coordinator.launchers(*key),
             listening_since=self._coordinator.listening_since,
             refusals=self._refused.of(key),

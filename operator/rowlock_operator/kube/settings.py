@@ -63,6 +63,8 @@ class Settings:
     kubeconfig: Path | None
     #: Image of the init container that copies the launcher into images of the users' own. Empty: none does.
     launcher_image: str
+    #: When a node pulls it; empty is Kubernetes' default.
+    launcher_image_pull_policy: str
     #: What is pulled for `DEFAULT_IMAGE`.
     trainer_image: str
     #: Each job gets a NetworkPolicy that lets in its own pods only.
@@ -97,6 +99,7 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         workers=given.workers,
         kubeconfig=Path(given.kubeconfig) if given.kubeconfig else None,
         launcher_image=given.launcher_image,
+        launcher_image_pull_policy=given.launcher_image_pull_policy,
         trainer_image=given.trainer_image,
         isolate_jobs=given.isolate_jobs,
         election=_election(given) if given.leader_elect else None,
@@ -146,6 +149,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("resync-seconds", _seconds, RESYNC_SECONDS, "seconds between two full lists")
     flag("workers", _whole, WORKERS, "jobs looked at side by side")
     flag("launcher-image", str, "", "this operator's own image: its launcher is copied into images without Rowlock")
+    words = "when a node pulls it: Always, IfNotPresent or Never; none: Kubernetes' default"
+    flag("launcher-image-pull-policy", _pull_policy, "", words)
     flag("trainer-image", str, DEFAULT_IMAGE, "what is pulled for the release's trainer image, such as a mirror's")
     words = "let only pods of the same job reach a job's pods, by a NetworkPolicy; not those with hostNetwork"
     flag("isolate-jobs", _truth, "", words)
@@ -179,6 +184,12 @@ def _truth(text: str) -> bool:
     if text.lower() not in ("true", "false", ""):
         raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
     return text.lower() == "true"
+
+
+def _pull_policy(text: str) -> str:
+    if text not in ("", "Always", "IfNotPresent", "Never"):
+        raise argparse.ArgumentTypeError(f"must be Always, IfNotPresent or Never, got {text!r}")
+    return text
 
 
 def _lease(text: str) -> int:

@@ -4,6 +4,10 @@ The trainer image of the release has Rowlock in it. Any other image needs no mor
 operator's own image carries the launcher as a folder of pure Python, and the init container copies it into a volume
 that the trainer container mounts read-only. The folder is started by its path, so no variable of the user's
 environment is touched, and a command's own Python never sees what lies in it.
+
+A job outlives releases. The image that it was created with stays in its spec, so a mirror is known by its
+repository and keeps the job's own tag; and a crew's launchers all come from one image, which status remembers
+(`status.launcherImage`), because what ranks say to each other has no version.
 """
 
 from __future__ import annotations
@@ -37,25 +41,41 @@ class PodSettings:
     coordinator_url: str
     #: Image with the launcher's folder, the operator's own. Empty: nothing is copied into any pod.
     launcher_image: str = ""
-    #: What is pulled for `DEFAULT_IMAGE`: a mirror of it, where there is one.
+    #: What is pulled for `DEFAULT_IMAGE`: a mirror of it, where there is one. Other tags of the same repository are
+    #: pulled from the mirror's repository.
     trainer_image: str = DEFAULT_IMAGE
+    #: `imagePullPolicy` of the launcher's image; empty: the API server's default.
+    launcher_pull_policy: str = ""
 
 
 def image_to_pull(image: str, settings: PodSettings) -> str:
     """Return the image of the trainer container for the one that the job names."""
-    return settings.trainer_image if image == DEFAULT_IMAGE else image
+    if image == DEFAULT_IMAGE:
+        return settings.trainer_image
+    if repository(image) == repository(DEFAULT_IMAGE):
+        return repository(settings.trainer_image) + image.removeprefix(repository(image))
+    return image
+
+
+def repository(image: str) -> str:
+    """Return an image's name without tag and digest: a colon before the last slash is a port."""
+    name = image.partition("@")[0]
+    return name[: name.rfind(":")] if name.rfind(":") > name.rfind("/") else name
 
 
 def is_copied(image: str, settings: PodSettings) -> bool:
     """Return whether the launcher has to be copied into a pod whose trainer container has this image."""
-    return bool(settings.launcher_image) and image not in (DEFAULT_IMAGE, settings.trainer_image)
+    holding = (repository(DEFAULT_IMAGE), repository(settings.trainer_image))
+    return bool(settings.launcher_image) and repository(image) not in holding
 
 
-def copying_container(settings: PodSettings, security: dict[str, Any]) -> dict[str, Any]:
+def copying_container(image: str, settings: PodSettings, security: dict[str, Any]) -> dict[str, Any]:
     """Return the init container that copies the launcher. It may run as any user: all can read what it copies."""
+    policy = settings.launcher_pull_policy
     return {
         "name": NAME,
-        "image": settings.launcher_image,
+        "image": image,
+        **({"imagePullPolicy": policy} if policy else {}),
         "command": ["cp", "-R", PAYLOAD, f"{_TARGET}/"],
         "resources": {"requests": dict(_RESOURCES), "limits": dict(_RESOURCES)},
         "volumeMounts": [{"name": NAME, "mountPath": _TARGET}],

@@ -65,7 +65,7 @@ def build_pod(job: Job, worker: int, settings: PodSettings) -> dict[str, Any]:
     """Return the Pod of one worker.
 
     Args:
-        job: The job.
+        job: The job, with the status that was decided on.
         worker: Index of the worker, from 0.
         settings: What is the same for the pods of all jobs.
     """
@@ -82,7 +82,8 @@ def build_pod(job: Job, worker: int, settings: PodSettings) -> dict[str, Any]:
     copied = launcher.is_copied(containers[0]["image"], settings)
     if copied:
         # Before the user's own, which may run as long as the pod does.
-        first = launcher.copying_container(settings, dict(_CONTAINER_SECURITY))
+        image = job.status.launcher_image or settings.launcher_image
+        first = launcher.copying_container(image, settings, dict(_CONTAINER_SECURITY))
         spec["initContainers"] = [first, *spec.get("initContainers", [])]
     spec |= {
         "restartPolicy": "Never",

@@ -138,6 +138,10 @@ class JobStatus(Model):
         "preemption of one.",
     )
     spec_hash: Text = Field(default="", description="Fingerprint of the spec that the crew's pods are made from.")
+    launcher_image: Text = Field(
+        default="",
+        description="Image that the launchers of the whole crew are copied from where spec.image has none.",
+    )
     failures_without_progress: int = Field(default=0, ge=0, description="Failures since the job last got further.")
     furthest_step: int = Field(default=0, ge=0, description="Highest step reached before any failure so far.")
     not_before: Time | None = Field(default=None, description="Until when the next generation is held back.")

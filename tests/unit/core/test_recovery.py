@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rowlock.protocol import ExitCode
@@ -13,6 +15,7 @@ from tests.unit.core.build import (
     condition,
     counts,
     end,
+    job,
     later,
     launcher,
     phase_of,
@@ -150,3 +153,27 @@ def test_what_failed_is_told_with_the_pod_it_failed_in() -> None:
     assert decision.status.failures.last.pod_uid == "pod-1"
     assert decision.status.failures.last.generation == 1
     assert condition(decision, "Failed")[0] == "False"
+
+
+OLD, NEW = "operator:1", "operator:2"
+
+
+def test_all_launchers_of_a_crew_come_from_one_image_through_an_upgrade_of_the_operator() -> None:
+    first = decide(job(), world(launcher_image=OLD), NOW)
+    assert first.status.launcher_image == OLD
+    begun = training_job()
+    begun.status.launcher_image = OLD
+    one_lost = world(pod(0), pod(1, phase="Failed", exit_code=1), launchers=(launcher(0),), launcher_image=NEW)
+    decision = decide(begun, one_lost, NOW)
+    assert decision.status.generation == 2
+    assert decision.status.launcher_image == OLD, "worker 0 stays, and is of the older release"
+
+
+def test_a_crew_of_which_no_pod_stays_gets_the_launcher_of_the_new_release() -> None:
+    begun = training_job()
+    begun.status.launcher_image = OLD
+    ended = tuple(pod(index, phase="Failed", exit_code=1) for index in range(2))
+    assert decide(begun, world(*ended, launcher_image=NEW), NOW).status.launcher_image == NEW
+    changed = spec(template={"metadata": {"labels": {"team": "a"}}})
+    alone = replace(begun, spec=changed, generation=2)
+    assert decide(alone, world(pod(0), pod(1), launcher_image=NEW), NOW).status.launcher_image == NEW

@@ -102,10 +102,11 @@ def test_election_can_be_named_and_timed_otherwise() -> None:
         (["--leader-elect", "--pod-ip=10.0.0.7", "--coordinator-port=0"], "needs a --coordinator-port"),
         (["--leader-elect", "--pod-ip=here"], "must be an IP address, got 'here'"),
         (["--leader-elect=perhaps"], "must be true or false, got 'perhaps'"),
+        (["--launcher-image-pull-policy=Sometimes"], "must be Always, IfNotPresent or Never, got 'Sometimes'"),
         (["--leader-elect-lease-seconds=2"], "must be a whole number of seconds from 3 to 300"),
     ],
 )
-def test_an_election_that_cannot_work_is_refused_with_the_flag_that_is_missing(
+def test_what_cannot_work_is_refused_with_the_flag_and_what_it_may_be(
     flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

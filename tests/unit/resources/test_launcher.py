@@ -103,3 +103,40 @@ def test_no_variable_of_the_users_environment_is_touched() -> None:
     template = {"spec": {"containers": [{"name": "trainer", "env": given}]}}
     built = copying(image=OWN, template=template)
     assert [one for one in built["containers"][0]["env"] if one["name"].startswith("PYTHON")] == given
+
+
+@pytest.mark.parametrize(
+    ("named", "mirror", "pulled"),
+    [
+        ("ghcr.io/rowlock/trainer:0.0.9", MIRROR, "registry.example.com/rowlock/trainer:0.0.9"),
+        ("ghcr.io/rowlock/trainer:0.0.9", "mirror:5000/trainer", "mirror:5000/trainer:0.0.9"),
+        ("ghcr.io/rowlock/trainer@sha256:ab", "mirror:5000/trainer:1", "mirror:5000/trainer@sha256:ab"),
+        (DEFAULT_IMAGE, "mirror:5000/trainer@sha256:ab", "mirror:5000/trainer@sha256:ab"),
+        ("ghcr.io/rowlock/trainer:0.0.9", DEFAULT_IMAGE, "ghcr.io/rowlock/trainer:0.0.9"),
+    ],
+)
+def test_a_job_made_under_another_release_is_pulled_from_the_mirror_with_its_own_tag(
+    named: str, mirror: str, pulled: str
+) -> None:
+    built = pod(PodSettings("http://op:8480", OPERATOR, mirror), image=named)
+    assert built["containers"][0]["image"] == pulled
+    assert "initContainers" not in built, "every release's trainer image has the launcher in it"
+
+
+@pytest.mark.parametrize("named", ["ghcr.io/rowlock/trainers:1", "ghcr.io:443/rowlock/trainer:1", "trainer:0.1.0"])
+def test_an_image_that_only_sounds_like_the_releases_is_left_alone(named: str) -> None:
+    built = pod(PodSettings("http://op:8480", OPERATOR, MIRROR), image=named)
+    assert built["containers"][0]["image"] == named
+    assert built["initContainers"][0]["name"] == "rowlock-launcher"
+
+
+def test_a_crew_that_began_with_another_releases_launcher_gets_that_one() -> None:
+    begun = job(image=OWN)
+    begun.status.launcher_image = "registry.example.com/rowlock/operator:0.0.9"
+    built = build_pod(begun, 0, PodSettings("http://op:8480", launcher_image=OPERATOR))["spec"]
+    assert built["initContainers"][0]["image"] == "registry.example.com/rowlock/operator:0.0.9"
+
+
+def test_the_launchers_image_is_pulled_as_the_operators_is() -> None:
+    built = pod(PodSettings("http://op:8480", OPERATOR, launcher_pull_policy="Never"), image=OWN)
+    assert built["initContainers"][0]["imagePullPolicy"] == "Never"
