@@ -140,7 +140,8 @@ class LocalRunner:
                 self._write(job)
                 return job
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._patience(decision))
+                async with asyncio.timeout(self._patience(decision)):
+                    await self._wake.wait()
 
     def _patience(self, decision: Decision) -> float | None:
         """Return after how many seconds to look again though nothing happened; None for never."""

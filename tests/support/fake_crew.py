@@ -102,7 +102,8 @@ class FakeLauncher:
     async def _reporting(self, socket: websockets.ClientConnection) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), protocol.HEARTBEAT_SECONDS)
+                async with asyncio.timeout(protocol.HEARTBEAT_SECONDS):
+                    await self._changed.wait()
             self._changed.clear()
             await socket.send(protocol.encode(self.report))
 

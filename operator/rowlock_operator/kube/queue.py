@@ -116,7 +116,8 @@ class WorkQueue(Generic[K]):
             # Nothing is awaited between the look and the clear, so no wish is lost in between.
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
             except TimeoutError:
                 # The time of a delayed key has come: the next round finds it.
                 continue

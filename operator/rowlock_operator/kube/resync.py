@@ -66,7 +66,10 @@ class Resync:
         self._wanted.set()
 
     async def anew(self) -> None:
-        """Wait until everything was listed once more, in a round that begins after this call."""
+        """Wait until everything was listed once more, in a round that begins after this call.
+
+        It begins at once, also where the rounds before failed and the next was to wait.
+        """
         needed = self._begun + 1
         self._urgent.set()
         self._wanted.set()
@@ -82,6 +85,7 @@ class Resync:
             except ApiError as error:
                 failures += 1
                 wait = max(error.retry_after, delay_after(failures))
+                patient = error.retry_after
                 self._metrics.resyncs.labels("error").inc()
                 log.warning("cannot list: %s; again in %.1f s", _explained(error), wait)
             else:
@@ -93,15 +97,29 @@ class Resync:
                     self._ended.notify_all()
                 # Jittered, so that restarted operators of several clusters do not meet.
                 wait = self._seconds * random.uniform(0.9, 1.1)  # noqa: S311 (no secret)
-            await self._pause(wait, listen=failures == 0)
+            if failures == 0:
+                await self._pause(wait)
+            elif await self._back_off(wait, at_least=patient):
+                failures = 0
 
-    async def _pause(self, seconds: float, *, listen: bool) -> None:
-        if not listen:
-            await asyncio.sleep(seconds)
-            return
+    async def _back_off(self, seconds: float, *, at_least: float) -> bool:
+        """Wait after a failure; return whether someone could not wait for the end of it."""
+        await asyncio.sleep(at_least)  # the server's own wish
         try:
-            await asyncio.wait_for(self._wanted.wait(), seconds)
-            await asyncio.wait_for(self._urgent.wait(), TOGETHER_SECONDS)
+            async with asyncio.timeout(seconds - at_least):
+                await self._urgent.wait()
+        except TimeoutError:
+            return False
+        self._wanted.clear()
+        self._urgent.clear()
+        return True
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
+            async with asyncio.timeout(TOGETHER_SECONDS):
+                await self._urgent.wait()
         except TimeoutError:
             log.debug("time for a full list")
         self._wanted.clear()
