@@ -51,6 +51,10 @@ DISRUPTION_REASONS = frozenset(
         "OutOfcpu",
         "OutOfmemory",
         "OutOfpods",
+        # Node or container runtime were restarted under the container: the runtime's word for it (with exit code
+        # 255), and the kubelet's.
+        "Unknown",
+        "ContainerStatusUnknown",
     }
 )
 
@@ -204,6 +208,7 @@ def _blame(draft: Draft, pods: list[Incident], ranks: list[Incident]) -> Inciden
         [one for one in pods if one.kind == "failure"],
         pods,
         leaving,
+        _sent_away(draft) if saved else [],
         saved,
     ):
         if group:
@@ -211,6 +216,22 @@ def _blame(draft: Draft, pods: list[Incident], ranks: list[Incident]) -> Inciden
     if followers and (going := _going(draft)):
         return going[0]
     return _peer_lost(draft, followers, gone) if followers else None
+
+
+def _sent_away(draft: Draft) -> list[Incident]:
+    """Workers for whose sake the crew saved: theirs are not always the first ranks to have ended."""
+    found = []
+    for member in draft.members:
+        pod, launcher = draft.pod(member.index), draft.launcher(member.index)
+        if member.phase in ("Lost", "Done"):
+            continue
+        if pod is not None and pod.uid == member.pod_uid and pod.deleting_since is not None:
+            words = f"worker {member.index}: its pod is being deleted, and the crew saved"
+            found.append(Incident("preemption", "PodDeleted", words, worker=member.index))
+        elif launcher is not None and launcher.report.leaving:
+            words = f"worker {member.index}: got SIGTERM, and the crew saved"
+            found.append(Incident("preemption", "Preempted", words, worker=member.index))
+    return found
 
 
 def _going(draft: Draft) -> list[Incident]:
@@ -320,7 +341,8 @@ def _returned_by(draft: Draft) -> datetime | None:
 def _lease_is_over(draft: Draft, launcher: Launcher) -> bool:
     lease = timedelta(seconds=LEASE_SECONDS)
     due = launcher.last_seen + lease
-    due = max(due, _returned_by(draft) or due)
+    if draft.now >= due:  # only then: it looks through the crew, and of a large one many may hang up at once
+        due = max(due, _returned_by(draft) or due)
     if draft.now < due:
         draft.wake_at(due)
         return False

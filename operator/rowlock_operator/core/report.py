@@ -25,9 +25,15 @@ WAITING_REASONS = {
     "RunContainerError": "ContainerCannotStart",
 }
 
+#: Phases in which launchers have something to say.
+_CREW_PHASES = ("Starting", "Running", "Recovering")
 UNHEARD_CREW_WORDS = (
     "no worker has been heard since {since}; training does not need the operator, but progress and checkpoint are "
     "shown as they were then. Can pods reach the coordinator (its address, a NetworkPolicy)?"
+)
+UNHEARD_AT_START_WORDS = (
+    "no worker has been heard since {since}, and the crew cannot be formed without the operator. Can pods reach the "
+    "coordinator (its address, a NetworkPolicy)?"
 )
 
 
@@ -159,21 +165,23 @@ def _ready(draft: Draft, *, saving: bool) -> None:
 def crew_unheard(draft: Draft) -> str | None:
     """Say that no launcher at all has been heard for longer than a lease; None while one is.
 
-    Then it is the operator that is cut off, or was away. What status says of the training is old.
+    Then it is the operator that is cut off, or was away. What status says of a crew that trains is old; one that was
+    not formed yet waits.
     """
     crew, said = draft.crew(), draft.condition("Ready")
     if any(one.connected for one in crew):
         return None
     if not crew and said is not None and said.reason == "CrewUnheard":
         return said.message  # when they were heard last is forgotten in time, and by another operator
-    since = max((one.last_seen for one in crew), default=draft.observed.listening_since)
+    runs = draft.status.phase == "Running"
+    since = max((one.last_seen for one in crew), default=draft.observed.listening_since if runs else None)
     if since is None:
-        return None
+        return None  # of a crew that does not run nobody may have been there to be heard
     due = since + timedelta(seconds=LEASE_SECONDS)
     if draft.now < due:
         draft.wake_at(due)
         return None
-    return UNHEARD_CREW_WORDS.format(since=to_text(since))
+    return (UNHEARD_CREW_WORDS if runs else UNHEARD_AT_START_WORDS).format(since=to_text(since))
 
 
 def _stands(draft: Draft, worker: int) -> bool:
@@ -204,7 +212,7 @@ def _trouble(draft: Draft) -> tuple[str, str] | None:
         return None
     for refusal in draft.observed.refusals:
         return f"{refusal.action}Refused", f"{refusal.reason}: {refusal.message}"[:1024]
-    if draft.status.phase == "Running" and (words := crew_unheard(draft)) is not None:
+    if draft.status.phase in _CREW_PHASES and (words := crew_unheard(draft)) is not None:
         return "CrewUnheard", words
     storage = draft.condition("StorageReady")
     if storage is not None and storage.reason in ("ClaimNotFound", "ClaimLost", "ClaimDeleting"):

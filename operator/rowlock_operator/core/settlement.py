@@ -71,10 +71,11 @@ def _settle_removed(draft: Draft, record: IncidentStatus, pod: Pod | None) -> No
 def settle_as_is(draft: Draft, pod_uid: str | None = None) -> None:
     """Leave a pod's fault what it was counted as, because we are about to delete the pod ourselves.
 
-    Without a UID: leave all of them, because the job has ended.
+    Where it is being deleted to see whether it goes, that will still tell. Without a UID: leave all of them, because
+    the job has ended.
     """
     for record in list(draft.status.unsettled):
-        if pod_uid in (None, record.pod_uid):
+        if pod_uid is None or (record.pod_uid == pod_uid and not record.removing):
             _stays_failure(draft, record)
 
 

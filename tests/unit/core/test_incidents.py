@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -79,6 +80,8 @@ def test_a_pod_that_stays_on_a_dead_node_is_counted_once_and_forced_away(workers
         "OutOfcpu",
         "OutOfmemory",
         "OutOfpods",
+        "Unknown",
+        "ContainerStatusUnknown",
     ],
 )
 def test_what_the_cluster_does_to_a_pod_is_a_preemption(reason: str) -> None:
@@ -254,6 +257,19 @@ def test_when_nobody_is_heard_it_is_said_and_nobody_is_blamed() -> None:
     assert late.actions == ()
 
 
+@pytest.mark.parametrize("phase", ["Starting", "Recovering"])
+def test_when_a_crew_that_forms_is_cut_off_as_a_whole_it_is_said(phase: Literal["Starting", "Recovering"]) -> None:
+    before = training_job()
+    before.status.phase = phase
+    silent = tuple(launcher(i, "starting", connected=False) for i in range(2))
+    early = decide(before, world(pod(0), pod(1), launchers=silent), later(14))
+    assert condition(early, "Degraded") == ("False", "AsExpected")
+    assert early.requeue_after == pytest.approx(1)
+    late = decide(before, world(pod(0), pod(1), launchers=silent), later(15))
+    assert condition(late, "Degraded") == ("True", "CrewUnheard")
+    assert (counts(late), late.actions) == ((0, 0), ())
+
+
 def test_nobody_is_called_unreachable_before_it_is_known_since_when_launchers_could_connect() -> None:
     pods = tuple(pod(i, running_since=NOW) for i in range(2))
     decision = decide(training_job(), world(*pods, launchers=(launcher(0),)), later(9999))
@@ -409,6 +425,20 @@ def test_of_several_ranks_that_failed_the_earliest_is_the_root() -> None:
             "Preempted",
             1,
             id="who-is-leaving-before-who-only-saved",
+        ),
+        pytest.param(
+            (pod(0), pod(1)),
+            (launcher(0, "ended", exits=(end(0, 75),)), launcher(1, "running", leaving=True)),
+            "Preempted",
+            1,
+            id="who-is-leaving-though-its-ranks-end-last",
+        ),
+        pytest.param(
+            (pod(0), pod(1, deleting_since=NOW)),
+            (launcher(0, "ended", exits=(end(0, 75),)), launcher(1, "running")),
+            "PodDeleted",
+            1,
+            id="whose-pod-is-being-deleted-though-its-ranks-end-last",
         ),
         pytest.param(
             (pod(0), pod(1)),

@@ -257,3 +257,15 @@ def test_the_guess_is_told_as_a_guess() -> None:
     lost_peer = launcher(0, "ended", exits=(end(0, ExitCode.PEER_LOST),))
     seen = world(pod(0), pod(1), launchers=(lost_peer, launcher(1, connected=False)))
     assert "WorkerLost" in reasons(decide(training_job(), seen, NOW))
+
+
+def test_suspending_does_not_hide_that_a_pod_will_not_go_because_its_node_is_dead() -> None:
+    current = removing(hung_up(training_job(), 1))
+    stopping = replace(current, spec=current.spec.model_copy(update={"suspend": True}), generation=2)
+    staying = pod(1, deleting_since=later(10))
+    asked = decide(stopping, world(staying), later(20))
+    assert asked.status.phase == "Suspending"
+    assert counts(asked) == (1, 0)
+    late = decide(after(stopping, asked), world(staying), later(70))
+    assert counts(late) == (0, 1)
+    assert late.actions == (DeletePod(1, "pod-1", 0),)
