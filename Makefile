@@ -65,15 +65,17 @@ base-image: ## Make localhost/rowlock-base:bookworm of Debian packages, for BASE
 NODES ?= 3
 CLUSTER ?=
 CLUSTER_IMAGES := operator trainer torch
+export ROWLOCK_CLUSTER := $(CLUSTER)
+# A native cluster is fed from podman's store, also where a Docker daemon answers.
+export IMAGE_TOOL ?= $(if $(filter native,$(CLUSTER)),podman)
 cluster = $(BIN)/python -m tests.support.cluster
-sort_of_cluster = $(if $(CLUSTER),--$(CLUSTER))
 # Without Docker there is most likely no registry to pull a base from either.
-with_base = base='$(BASE_IMAGE)'; sort=$$($(cluster) prepare $(sort_of_cluster)); \
+with_base = base='$(BASE_IMAGE)'; sort=$$($(cluster) prepare); \
 	if [ -z "$$base" ] && [ "$$sort" = native ]; then base=$$($(PYTHON) -m images.base); fi;
 
 .PHONY: cluster
 cluster: cluster-images ## Start a cluster on this machine, with Rowlock's images on it (NODES, CLUSTER=kind|native)
-	$(cluster) up --nodes $(NODES) $(sort_of_cluster)
+	$(cluster) up --nodes $(NODES)
 
 .PHONY: cluster-images
 cluster-images: setup
@@ -85,7 +87,7 @@ cluster-load: cluster-images ## Build the images and bring what changed to the c
 
 .PHONY: cluster-down
 cluster-down: setup ## Remove the cluster and all it left (CLUSTER)
-	$(cluster) down $(sort_of_cluster)
+	$(cluster) down
 
 .PHONY: cluster-demo
 cluster-demo: setup ## On a cluster, which is started if none runs: install, train, lose two workers, finish
@@ -100,6 +102,11 @@ kind-demo: ## The same, on kind (needs Docker)
 e2e: setup ## Test the images, and Rowlock on the cluster that runs (make cluster); takes about half an hour
 	$(cluster) kubeconfig
 	@$(with_base) BASE_IMAGE="$$base" $(BIN)/python -m pytest tests/image tests/e2e
+
+.PHONY: cluster-test
+cluster-test: setup ## Test that the native cluster leaves nothing, wherever it is killed (none may run)
+	$(cluster) prepare --native
+	$(BIN)/python -m pytest tests/cluster
 
 .PHONY: setup
 setup: $(VENV)/.installed ## Make the virtual environment (done by the others as needed)

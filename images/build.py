@@ -28,11 +28,18 @@ class ImageError(Exception):
 
 
 def find_tool() -> str:
-    """Return docker if its daemon answers, else podman.
+    """Return docker if its daemon answers, else podman; or what `IMAGE_TOOL` asks for.
 
     Raises:
-        ImageError: There is neither.
+        ImageError: There is neither, or not the one that is asked for.
     """
+    asked = os.environ.get("IMAGE_TOOL", "")
+    if asked not in ("", "docker", "podman"):
+        raise ImageError(f"IMAGE_TOOL is {asked!r}, must be docker or podman")
+    if asked:
+        if shutil.which(asked) is None:
+            raise ImageError(f"IMAGE_TOOL is {asked}, and there is no {asked} here")
+        return asked
     if shutil.which("docker"):
         answer = subprocess.run(["docker", "version"], capture_output=True, check=False)
         if answer.returncode == 0:

@@ -116,6 +116,19 @@ def pair(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterato
         yield made
 
 
+@contextmanager
+def a_pair_behind_proxies(plane: ControlPlane, namespace: str, folder: Path) -> Iterator[tuple[Pair, FlakyProxy]]:
+    """Two operators, each on a line of its own to the API server, and the line of the one that leads."""
+    with (
+        FlakyProxy(plane, seed=0) as first,
+        FlakyProxy(plane, seed=0) as second,
+        a_pair(plane, namespace, folder, servers=(first.url, second.url)) as pair,
+    ):
+        pair.service.create_service()
+        pair.start()
+        yield pair, (first, second)[pair.operators.index(pair.leader)]
+
+
 def writes(operator: OperatorProcess) -> float:
     """Writes the operator ever tried, its lease aside."""
     verbs = ("create", "update", "patch", "delete")
@@ -203,15 +216,8 @@ def test_a_leader_that_is_told_to_stop_gives_the_lease_back(
 def test_a_leader_that_was_stopped_past_its_time_ends_without_a_write_or_an_order(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    with (
-        FlakyProxy(control_plane, seed=0) as first,
-        FlakyProxy(control_plane, seed=0) as second,
-        a_pair(control_plane, namespace, tmp_path, servers=(first.url, second.url)) as pair,
-    ):
-        pair.service.create_service()
-        pair.start()
+    with a_pair_behind_proxies(control_plane, namespace, tmp_path) as (pair, proxy):
         world, leader = pair.world, pair.leader
-        proxy = (first, second)[pair.operators.index(leader)]
         world.apply(job_manifest("frozen"))
         world.until_running("frozen", generation=1)
         launchers = world.crew.of(world.namespace, "frozen")
@@ -236,18 +242,12 @@ def test_a_leader_that_was_stopped_past_its_time_ends_without_a_write_or_an_orde
 def test_a_leader_without_its_api_server_ends_and_the_other_takes_over(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    with (
-        FlakyProxy(control_plane, seed=0) as first,
-        FlakyProxy(control_plane, seed=0) as second,
-        a_pair(control_plane, namespace, tmp_path, servers=(first.url, second.url)) as pair,
-    ):
-        pair.service.create_service()
-        pair.start()
+    with a_pair_behind_proxies(control_plane, namespace, tmp_path) as (pair, proxy):
         world, leader = pair.world, pair.leader
         world.apply(job_manifest("cut"))
         world.until_running("cut", generation=1)
 
-        (first, second)[pair.operators.index(leader)].away = True
+        proxy.away = True
         assert leader.wait_ended() == LOST_EXIT_CODE
         pair.until_leads(pair.other(leader))
         pair.until_reconnected("cut")

@@ -102,6 +102,19 @@ def flip_byte(job: Job) -> int:
     return newest.step
 
 
+def ended(job: Job, pod: JsonObject, seconds: float = 60.0) -> None:
+    """Wait until the trainer container of a pod has ended, so that nothing of it writes any more."""
+
+    def over() -> bool:
+        found = next((one for one in job.pods() if one["metadata"]["uid"] == pod["metadata"]["uid"]), None)
+        states = (
+            [] if found is None else [one for one in found["status"]["containerStatuses"] if one["name"] == "trainer"]
+        )
+        return found is None or "terminated" in states[0]["state"]
+
+    wait_until(over, seconds, "the container has ended")
+
+
 def replaced(job: Job, pod: JsonObject, seconds: float = 180.0) -> None:
     """Wait until another pod has the place of this one."""
     worker = int(pod["metadata"]["labels"]["rowlock.dev/worker"])

@@ -120,6 +120,10 @@ class Job:
         named = ((spec.get("checkpoint") or {}).get("storage") or {}).get("claimName")
         return named or CLAIMS_OF.format(job=self.name)
 
+    def newest_checkpoint(self) -> int:
+        """Step of the newest checkpoint on the volume, whatever status knows of it."""
+        return max(note.step for note in list_checkpoints(self.checkpoints))
+
     def weights(self) -> str:
         """SHA-256 of all weights in the newest checkpoint."""
         newest = max(list_checkpoints(self.checkpoints), key=lambda note: note.step)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STEP = 50
 #: How long a run is to last, in seconds: time to disturb it, time for a lease to run out, a minute of silence. Few
 #: values, because what a run of each ends with is computed once on one machine.
-SHORT, LONG, LONGER = 12, 40, 100
+SHORT, LONG, LONGER = 12, 40, 80
 #: A run's steps are a multiple of this.
 _ROUND = 100
 

@@ -81,12 +81,11 @@ class Site:
         return self.api.list(f"/api/v1/namespaces/{SYSTEM}/pods", labelSelector="app.kubernetes.io/name=rowlock")
 
     def leader(self) -> JsonObject | None:
-        """The pod that leads, None when none does now."""
+        """The pod that leads, None when none does now; one that is going will not lead for long."""
         leases = self.api.list(f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases")
         holders = [lease["spec"].get("holderIdentity") or "" for lease in leases]
-        return next(
-            (pod for pod in self.operators() for holder in holders if holder.startswith(pod["metadata"]["name"])), None
-        )
+        staying = [pod for pod in self.operators() if not pod["metadata"].get("deletionTimestamp")]
+        return next((pod for pod in staying for holder in holders if holder.startswith(pod["metadata"]["name"])), None)
 
     def await_leader(self, *, other_than: str = "", seconds: float = 60.0) -> JsonObject:
         """Wait for a leader; `other_than` is the UID of one that does not count."""

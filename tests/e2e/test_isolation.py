@@ -24,6 +24,8 @@ PORT = 29600
 TOKEN_FILE = f"{TOKEN_DIRECTORY}/token"
 #: Both operators are replaced, one looks at all jobs, and the filters of the nodes follow.
 ISOLATED_SECONDS = 60.0
+#: From a container's start to its server's.
+LISTENING_SECONDS = 60.0
 
 #: Prints the HTTP status that a URL answers with. Certificates are not what is asked here.
 _STATUS = """
@@ -37,14 +39,16 @@ try:
 except urllib.error.HTTPError as error:
     print(error.code)
 """
-#: Prints whether a TCP connection comes about. A filtered packet gets no answer; any other one within milliseconds.
-_REACHES = """
-import socket, sys
+#: Prints what comes of a TCP connection. A filtered packet gets no answer; any other one within milliseconds.
+_CONNECT = """
+import errno, socket, sys
 try:
     socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close()
-    print("True")
-except OSError:
-    print("False")
+    print("connected")
+except TimeoutError:
+    print("no answer")
+except OSError as error:
+    print(errno.errorcode[error.errno])
 """
 #: Prints what a worker sees of its token's file, and what comes of writing to it.
 _LOOK_AT = """
@@ -92,9 +96,21 @@ def status_of(job: Job, url: str, **headers: str) -> int:
     return int(python(job, 0, _STATUS, json.dumps([url, headers])))
 
 
-def reaches(job: Job, worker: int, other: Job, of: int) -> bool:
-    """Whether a worker can connect to another one."""
-    return python(job, worker, _REACHES, other.pod(of)["status"]["podIP"], str(PORT)) == "True"
+def connects(job: Job, worker: int, other: Job, of: int) -> str:
+    """What comes of a worker's connection to another one."""
+    return python(job, worker, _CONNECT, other.pod(of)["status"]["podIP"], str(PORT))
+
+
+def until_connected(job: Job, worker: int, other: Job, of: int) -> None:
+    """Wait until a worker reaches another one: a container that runs does not listen yet."""
+    words = f"worker {worker} of {job.name} reaches worker {of} of {other.name}"
+    wait_until(lambda: connects(job, worker, other, of) == "connected", LISTENING_SECONDS, words)
+
+
+def until_shut_off(job: Job, worker: int, other: Job, of: int) -> None:
+    """Wait until a worker's packets to another one are lost."""
+    words = f"worker {worker} of {job.name} does not reach worker {of} of {other.name}"
+    wait_until(lambda: connects(job, worker, other, of) == "no answer", ISOLATED_SECONDS, words)
 
 
 def token_of(job: Job) -> str:
@@ -149,18 +165,16 @@ def test_the_coordinator_hears_a_worker_about_its_own_job_only(two_jobs: tuple[J
 
 def test_isolated_workers_are_reached_by_their_own_crew_only(site: Site, two_jobs: tuple[Job, Job]) -> None:
     ours, theirs = two_jobs
-    assert reaches(theirs, 0, ours, of=1), "nothing else keeps them apart"
+    # Nothing else keeps them apart.
+    until_connected(theirs, 0, ours, of=1)
+    until_connected(ours, 0, theirs, of=1)
     before = [pod["metadata"]["uid"] for pod in ours.pods()]
     with site.isolating():
         for worker in range(2):
             for of in range(2):
-                wait_until(
-                    lambda worker=worker, of=of: not reaches(theirs, worker, ours, of=of),
-                    ISOLATED_SECONDS,
-                    f"worker {worker} of another job does not reach worker {of}",
-                )
-                assert reaches(ours, worker, ours, of=of)
-                assert not reaches(ours, worker, theirs, of=of)
+                until_shut_off(theirs, worker, ours, of)
+                until_shut_off(ours, worker, theirs, of)
+                until_connected(ours, worker, ours, of)
         # Probes, exec and logs come from the pod's own node; orders come on a connection that the pod opened.
         assert site.cluster.on_node(ours.pod(0)["spec"]["nodeName"], "curl", "-sS", _url(ours.pod(0)))
         assert ours.condition("Ready")["status"] == "True"
@@ -181,6 +195,8 @@ def test_a_nodes_filter_is_there_again_after_a_power_cut(site: Site, two_jobs: t
     ours, theirs = two_jobs
     with site.isolating():
         node = ours.pod(1)["spec"]["nodeName"]
+        until_shut_off(theirs, 0, ours, of=1)
+        until_shut_off(ours, 0, theirs, of=1)
         struck = [job for job in (ours, theirs) if any(pod["spec"]["nodeName"] == node for pod in job.pods())]
         site.cluster.power_off(node)
         site.cluster.power_on(node)
@@ -188,9 +204,10 @@ def test_a_nodes_filter_is_there_again_after_a_power_cut(site: Site, two_jobs: t
             job.until(
                 lambda status: status["generation"] > 1 and status["phase"] == "Running", f"{job.name} is whole again"
             )
-        assert reaches(ours, 0, ours, of=1)
-        assert not reaches(theirs, 0, ours, of=1)
-        assert not reaches(ours, 0, theirs, of=1)
+        until_connected(ours, 0, ours, of=1)
+        # At once, not some time later: no pod is there before its node's filter is.
+        assert connects(theirs, 0, ours, of=1) == "no answer"
+        assert connects(ours, 0, theirs, of=1) == "no answer"
 
 
 def test_a_token_is_read_only_and_shows_nowhere(site: Site, two_jobs: tuple[Job, Job]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.e2e import faults
 from tests.e2e.scene import LONG, counted
+from tests.e2e.site import TRAINER_IMAGE
 from tests.support.kube_api import wait_until
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def address_of(job: Job, name: str, asker: int) -> str:
 def test_names_resolve_before_pods_are_ready_and_follow_a_pod_to_its_new_address(scene: Scene) -> None:
     waiting = {
         "name": "names",
-        "image": "ghcr.io/rowlock/trainer:0.1.0",
+        "image": TRAINER_IMAGE,
         "command": ["python3", "-c", _BOTH_RESOLVE],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }

@@ -7,6 +7,7 @@ such grace: one write, one truth.
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ class Witness:
         self._before: JsonObject = {}
         self._contradicted: dict[str, float] = {}
         self._looks = 0
+        #: What ended the watch before its time.
+        self._broken: Exception | None = None
         self._uid = ""
         self.untruths: list[str] = []
         self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
@@ -47,26 +50,37 @@ class Witness:
         self._thread.join(60)
 
     def verdict(self) -> None:
-        """Fail if anything untrue was seen, or nothing at all."""
+        """Look once more, and fail if anything untrue was seen, or the watch did not last to the end."""
         self._stopping.set()
         self._thread.join(60)
-        assert self._looks > 0, "the witness saw nothing"
+        assert not self._thread.is_alive(), "the witness is still looking"
+        if self._broken is not None:
+            raise AssertionError("the witness could not look on") from self._broken
+        before = self._looks
+        self._look()
+        assert self._looks > before, "the witness did not see the end"
         assert not self.untruths, "status did not tell the truth:\n" + "\n".join(dict.fromkeys(self.untruths))
 
     def _run(self) -> None:
-        while not self._stopping.wait(INTERVAL):
-            try:
-                body = self._job.body()
-                pods = self._job.pods()
-            except (OSError, AssertionError):
-                continue  # the API server is away: nothing is said meanwhile
-            if body is None or not body.get("status"):
-                continue
-            if body["metadata"]["uid"] != self._uid:
-                self._uid, self._before = body["metadata"]["uid"], {}
-            self._looks += 1
-            self._judge(body["status"], pods, body)
-            self._before = body["status"]
+        try:
+            while not self._stopping.wait(INTERVAL):
+                self._look()
+        except Exception as error:  # noqa: BLE001 - it is the verdict's, on the test's own thread
+            self._broken = error
+
+    def _look(self) -> None:
+        try:
+            body = self._job.body()
+            pods = self._job.pods()
+        except (OSError, http.client.HTTPException, AssertionError):
+            return  # the API server is away: nothing is said meanwhile
+        if body is None or not body.get("status"):
+            return
+        if body["metadata"]["uid"] != self._uid:
+            self._uid, self._before = body["metadata"]["uid"], {}
+        self._judge(body["status"], pods, body)
+        self._looks += 1
+        self._before = body["status"]
 
     def _judge(self, status: JsonObject, pods: list[JsonObject], body: JsonObject) -> None:
         self._within(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 from images.build import ImageError, find_tool
@@ -17,17 +18,36 @@ if TYPE_CHECKING:
     from tests.support.cluster.interface import Cluster
 
 Sort = Literal["kind", "native"]
+#: Asks for a sort of cluster, in place of the one that the machine would get.
+VARIABLE = "ROWLOCK_CLUSTER"
 
 
 def sort_of_machine() -> Sort:
-    """Return which sort of cluster this machine gets; images are built by the same tool that it is fed from."""
-    return "kind" if _docker_answers() else "native"
+    """Return which sort of cluster this machine gets; images are built by the same tool that it is fed from.
+
+    Raises:
+        ValueError: `VARIABLE` is set to something else.
+    """
+    return _asked_for() or ("kind" if _docker_answers() else "native")
+
+
+def _asked_for() -> Sort | None:
+    match os.environ.get(VARIABLE, ""):
+        case "kind":
+            return "kind"
+        case "native":
+            return "native"
+        case "":
+            return None
+        case other:
+            raise ValueError(f"{VARIABLE} is {other!r}, must be kind or native")
 
 
 def attach() -> Cluster | None:
-    """Return the cluster that runs on this machine, None when none does."""
-    cluster = KindCluster.attach() if _docker_answers() else None
-    return cluster or NativeCluster.attach()
+    """Return the cluster that runs on this machine, of the sort that is asked for if one is; None when none does."""
+    asked = _asked_for()
+    cluster = KindCluster.attach() if asked != "native" and _docker_answers() else None
+    return cluster or (NativeCluster.attach() if asked != "kind" else None)
 
 
 def prepare(sort: Sort) -> None:

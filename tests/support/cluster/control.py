@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 #: Start takes 4 to 6 s on two idle cores; a loaded machine gets twenty times that.
 START_SECONDS = 120.0
 NODE_GRACE_SECONDS = 16
-_ETCD = "http://127.0.0.1:2379"
+_LOOPBACK = "127.0.0.1"
+#: Behind certificates: what is in etcd is everything, and anybody on this machine could reach its port.
+_ETCD = f"https://{_LOOPBACK}:2379"
+_ETCD_PEER = f"https://{_LOOPBACK}:2380"
+#: For health alone.
+_ETCD_HEALTH = f"http://{_LOOPBACK}:2381"
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -61,6 +66,9 @@ class Control:
         policy.write_text(yaml.safe_dump(AUDIT_POLICY))
         flags = (
             f"--etcd-servers={_ETCD}",
+            f"--etcd-cafile={keys / 'ca.crt'}",
+            f"--etcd-certfile={keys / 'etcd.crt'}",
+            f"--etcd-keyfile={keys / 'etcd.key'}",
             f"--bind-address={HOST}",
             f"--advertise-address={HOST}",
             f"--secure-port={API_PORT}",
@@ -80,26 +88,39 @@ class Control:
             f"--audit-log-path={layout.audit_log}",
             # Written before the answer is given, so that a test that has the answer finds the line.
             "--audit-log-mode=blocking",
+            # In one file however large: tests read it from its beginning.
+            "--audit-log-maxsize=0",
             "--allow-privileged=true",
         )
-        self.apiserver.start([self._programs.kubernetes["kube-apiserver"], *flags])
+        self.apiserver.start([self._programs.kubernetes["kube-apiserver"], *flags], listens=[(HOST, API_PORT)])
         authority = ssl.create_default_context(cafile=str(keys / "ca.crt"))
         self.apiserver.await_ready(lambda: answers(f"{URL}/readyz", authority), START_SECONDS)
 
     def _start_etcd(self) -> None:
-        peer = "http://127.0.0.1:2380"
+        keys = self._layout.credentials
+        identity = (
+            f"cert-file={keys / 'etcd.crt'}",
+            f"key-file={keys / 'etcd.key'}",
+            f"trusted-ca-file={keys / 'ca.crt'}",
+        )
         flags = (
             f"--data-dir={self._layout.state / 'etcd'}",
             f"--listen-client-urls={_ETCD}",
             f"--advertise-client-urls={_ETCD}",
-            f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=default={peer}",
+            f"--listen-peer-urls={_ETCD_PEER}",
+            f"--initial-advertise-peer-urls={_ETCD_PEER}",
+            f"--initial-cluster=default={_ETCD_PEER}",
+            f"--listen-metrics-urls={_ETCD_HEALTH}",
+            *(f"--{one}" for one in identity),
+            *(f"--peer-{one}" for one in identity),
+            "--client-cert-auth",
+            "--peer-client-cert-auth",
             "--unsafe-no-fsync",
             "--log-level=warn",
         )
-        self.etcd.start([self._programs.etcd, *flags])
-        self.etcd.await_ready(lambda: answers(f"{_ETCD}/health"), START_SECONDS)
+        ports = [(_LOOPBACK, port) for port in (2379, 2380, 2381)]
+        self.etcd.start([self._programs.etcd, *flags], listens=ports)
+        self.etcd.await_ready(lambda: answers(f"{_ETCD_HEALTH}/health"), START_SECONDS)
 
     def _start_controllers(self) -> None:
         keys = self._layout.credentials
@@ -112,7 +133,8 @@ class Control:
             "--leader-elect=false",
             f"--node-monitor-grace-period={NODE_GRACE_SECONDS}s",
         )
-        self.controllers.start([self._programs.kubernetes["kube-controller-manager"], *flags])
+        words = [self._programs.kubernetes["kube-controller-manager"], *flags]
+        self.controllers.start(words, listens=[(_LOOPBACK, 10257)])
         self.controllers.await_ready(lambda: answers("https://127.0.0.1:10257/healthz", _UNVERIFIED), START_SECONDS)
 
     def _start_scheduler(self) -> None:
@@ -121,7 +143,7 @@ class Control:
             "--bind-address=127.0.0.1",
             "--leader-elect=false",
         )
-        self.scheduler.start([self._programs.kubernetes["kube-scheduler"], *flags])
+        self.scheduler.start([self._programs.kubernetes["kube-scheduler"], *flags], listens=[(_LOOPBACK, 10259)])
         self.scheduler.await_ready(lambda: answers("https://127.0.0.1:10259/healthz", _UNVERIFIED), START_SECONDS)
 
 

@@ -41,6 +41,7 @@ def issue(layout: Layout, nodes: Sequence[NodeNames]) -> None:
     names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{DOMAIN}"]
     alternatives = [f"IP:{HOST}", f"IP:{API_SERVICE}", "IP:127.0.0.1", *(f"DNS:{name}" for name in names)]
     _certificate(layout, "apiserver", "/CN=kube-apiserver", f"subjectAltName={','.join(alternatives)}", "serverAuth")
+    _certificate(layout, "etcd", "/CN=etcd", "subjectAltName=IP:127.0.0.1", "serverAuth,clientAuth")
     _certificate(layout, "kubelet-client", "/O=system:masters/CN=kube-apiserver", None, "clientAuth")
     run("openssl", "genrsa", "-out", layout.credentials / "accounts.key", "2048")
     public = layout.credentials / "accounts.pub"

@@ -7,9 +7,11 @@ else's by the time it is used.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +34,32 @@ class Daemon:
     record: Path
     log: Path
 
-    def start(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+        *,
+        listens: Sequence[tuple[str, int]] = (),
+    ) -> None:
         """Start `command` in a session of its own, its output appended to the log.
 
+        Args:
+            command: What to start.
+            environment: Its environment, this process's own when None.
+            listens: Addresses and ports of this machine that it will listen on: another program that answers there
+                would be taken for it.
+
         Raises:
-            RuntimeError: it runs already.
+            RuntimeError: it runs already, or another program has one of its ports.
         """
         if self.running:
             raise RuntimeError(f"{self.name} runs already")
+        for host, port in listens:
+            if not is_free(host, port):
+                raise RuntimeError(
+                    f"{self.name} is to listen on port {port} of {host}, and another program does: end that one "
+                    f"(`ss -ltnp 'sport = :{port}'` names it)"
+                )
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as sink:
             process = subprocess.Popen(
@@ -90,6 +110,20 @@ class Daemon:
             wait_until(answers, seconds, f"{self.name} is ready")
         except TimeoutError as error:
             raise TimeoutError(f"{error}; its log, {self.log}, closes with\n{self.tail()}") from None
+
+
+def is_free(host: str, port: int) -> bool:
+    """Return whether a program could listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+    return True
 
 
 def start_time(pid: int) -> int | None:

@@ -38,6 +38,7 @@ def push_pause(program: Path, folder: Path) -> None:
     (context / "Dockerfile").write_text('FROM scratch\nCOPY pause /pause\nUSER 65535:65535\nENTRYPOINT ["/pause"]\n')
     run(*PODMAN, "build", "--quiet", "--tag", node_config.PAUSE_IMAGE, context)
     push(node_config.PAUSE_IMAGE)
+    run(*PODMAN, "rmi", node_config.PAUSE_IMAGE)
 
 
 def push(image: str, name: str = "") -> None:

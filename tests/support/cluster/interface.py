@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -88,12 +88,9 @@ def cut(cluster: Cluster, source: str, destination: str, port: int | None = None
         back += ["-p", "tcp", "--sport", str(port)]
     # In the mangle table of what is forwarded, a packet's destination is the pod's own, and no proxy writes rules.
     rules = [["-t", "mangle", action, "FORWARD", *side, "-j", "DROP"] for action in ("-I", "-D") for side in (to, back)]
-    for node in cluster.node_names:
-        for rule in rules[:2]:
-            cluster.on_node(node, "iptables", "-w", *rule)
-    try:
-        yield
-    finally:
+    with ExitStack() as added:
         for node in cluster.node_names:
-            for rule in rules[2:]:
-                cluster.on_node(node, "iptables", "-w", *rule)
+            for add, remove in zip(rules[:2], rules[2:], strict=True):
+                cluster.on_node(node, "iptables", "-w", *add)
+                added.callback(cluster.on_node, node, "iptables", "-w", *remove)
+        yield

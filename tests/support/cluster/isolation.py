@@ -124,12 +124,18 @@ def hooked(node: NodeNames) -> bool:
 
 
 def _hook(node: NodeNames) -> None:
-    """Make our chain the first that forwarded packets pass: kube-proxy's may accept them for good."""
-    jump = ("FORWARD", "-j", CHAIN)
-    inside = in_namespace(node)
-    while run(*inside, "iptables", "--wait", "-D", *jump, check=False).returncode == 0:
-        pass
-    run(*inside, "iptables", "--wait", "-I", "FORWARD", "1", "-j", CHAIN)
+    """Make our chain the first that forwarded packets pass: kube-proxy's may accept them for good.
+
+    One jump is there at any moment, so that nothing gets past it meanwhile.
+    """
+    if hooked(node):
+        return
+    inside = [*in_namespace(node), "iptables", "--wait"]
+    run(*inside, "-I", "FORWARD", "1", "-j", CHAIN)
+    jump = ["-A", "FORWARD", "-j", CHAIN]
+    rules = [line.split() for line in run(*inside, "-S", "FORWARD").stdout.splitlines() if line.startswith("-A")]
+    for number in reversed([number for number, rule in enumerate(rules, 1) if rule == jump and number > 1]):
+        run(*inside, "-D", "FORWARD", str(number))
 
 
 def main() -> NoReturn:

@@ -198,9 +198,12 @@ class KindCluster:
 def down() -> None:
     """Remove the kind cluster of this machine, however little or much of it there is."""
     layout = KindLayout.default()
-    if KindCluster.attach() is not None:
-        # Written by users of containers, whom only root may clean up after.
-        run("docker", "exec", CONTROL_PLANE, "find", SHARED, "-mindepth", "1", "-delete", check=False)
+    if layout.volumes.exists():
+        # Written by users of containers, whom only root may clean up after; its nodes may be stopped, or gone.
+        run(
+            "docker", "run", "--rm", f"--volume={layout.state}:{SHARED}", "--entrypoint=find", REGISTRY_IMAGE,
+            SHARED, "-mindepth", "1", "-delete", check=False,
+        )  # fmt: skip
     run(kind_program(), "delete", "cluster", f"--name={NAME}", f"--kubeconfig={layout.kubeconfig}")
     run("docker", "rm", "--force", "--volumes", REGISTRY, check=False)
     if layout.state.exists():

@@ -24,7 +24,8 @@ API_SERVICE = "10.215.0.1"
 DNS_SERVICE = "10.215.0.10"
 DOMAIN = "cluster.local"
 API_PORT = 6443
-REGISTRY_PORT = 5000
+#: Not 5000, which Debian's own package of the registry takes on every address once it is started.
+REGISTRY_PORT = 5010
 #: A node's last address byte and its pods' third one are counted from here and from 1.
 _FIRST_NODE = 11
 #: One node for each third byte would be 255; more than this nobody starts on one machine.
@@ -45,7 +46,10 @@ class Layout:
     @classmethod
     def default(cls) -> Layout:
         """Return the folders of this machine's cluster."""
-        return cls(Path("/run") / f"{NAME}-cluster", cache_root() / "cluster")
+        state = cache_root() / "cluster"
+        if any(character.isspace() for character in str(state)):
+            raise ValueError(f"ROWLOCK_CACHE {str(cache_root())!r} has a space in it, which mounts cannot be found by")
+        return cls(Path("/run") / f"{NAME}-cluster", state)
 
     @property
     def logs(self) -> Path:

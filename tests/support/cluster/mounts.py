@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.cluster import traces
 from tests.support.cluster.network import run
 from tests.support.kube_api import wait_until
 
@@ -38,10 +39,10 @@ def _is_below(point: Path, folders: Iterable[Path]) -> bool:
 
 def remove_cgroups(*runtimes: Path) -> None:
     """Remove the control groups of all containers whose state these runtimes keep; their processes are gone."""
-    for state in (path for runtime in runtimes for path in runtime.glob("io.containerd.runtime.v2.task/k8s.io/*")):
-        for group in Path("/sys/fs/cgroup").glob(f"*/k8s.io/{state.name}"):
+    for task in (task for runtime in runtimes for task in traces.tasks(runtime)):
+        for group in traces.control_groups(task.name):
             wait_until(partial(_removed, group), EMPTY_SECONDS, f"{group} is empty")
-    for parent in Path("/sys/fs/cgroup").glob("*/k8s.io"):
+    for parent in traces.control_groups(""):
         if not any(path.is_dir() for path in parent.iterdir()):
             parent.rmdir()
 

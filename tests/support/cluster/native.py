@@ -8,15 +8,17 @@ carries its name, so that `down` finds it all, whoever was killed when.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.cluster import credentials, images, network, services
+from tests.support.cluster import credentials, images, isolation, network, services, traces
 from tests.support.cluster.control import Control
 from tests.support.cluster.daemons import command_lines, descendants, kill_all, start_time
 from tests.support.cluster.layout import API_PORT, HOST, MAX_NODES, Layout, NodeNames
-from tests.support.cluster.mounts import remove_cgroups, unmount_below
+from tests.support.cluster.mounts import mounted_below, remove_cgroups, unmount_below
 from tests.support.cluster.node import Node
 from tests.support.cluster.programs import Programs, provide
 from tests.support.cluster.services import Services
@@ -24,10 +26,20 @@ from tests.support.go_programs import say
 from tests.support.kube_api import KubeApi, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
+#: File in the cluster's folder that is written when all of it is up.
+READY = "ready"
 READY_SECONDS = 180.0
+#: A link goes a moment after the namespace of its other end, a killed process when all its memory is freed.
+REMOVED_SECONDS = 30.0
+#: Names of the programs that a cluster is made of, beside shims and a Python module of ours.
+COMPONENTS = frozenset(
+    {
+        "containerd", "coredns", "ctr", "docker-registry", "etcd", "kube-apiserver", "kube-controller-manager",
+        "kube-proxy", "kube-scheduler", "kubelet", "nsenter", "rowlock-provisioner", "runc",
+    }
+)  # fmt: skip
 
 
 class NativeCluster:
@@ -57,23 +69,32 @@ class NativeCluster:
             raise ValueError(f"a native cluster has from 1 to {MAX_NODES} nodes, not {count}")
         layout = Layout.default()
         programs = provide(layout.programs)
-        down(layout)
-        cluster = cls(layout, programs, count)
-        began = time.monotonic()
-        (layout.run).mkdir(parents=True)
-        (layout.run / "nodes").write_text(f"{count}\n")
-        cluster._start(seed_images)
+        missing = [image for image in seed_images if images.image_id(image) is None]
+        if missing:
+            raise RuntimeError(
+                f"podman has no image {', '.join(missing)}: build it with `make image` (podman, not docker)"
+            )
+        with alone(layout):
+            _remove(layout)
+            traces.refuse_beside_a_kubelet()
+            cluster = cls(layout, programs, count)
+            began = time.monotonic()
+            layout.run.mkdir(parents=True)
+            (layout.run / "nodes").write_text(f"{count}\n")
+            traces.note_tunables(layout)
+            cluster._start(seed_images)
+            (layout.run / READY).touch()
         say(f"{count} nodes ready in {time.monotonic() - began:.0f} s")
         return cluster
 
     @classmethod
     def attach(cls) -> NativeCluster | None:
-        """Return the cluster that runs on this machine, None when none does."""
+        """Return the cluster that runs on this machine, None when none does or none came to its end of starting."""
         layout = Layout.default()
         with contextlib.suppress(FileNotFoundError):
             count = int((layout.run / "nodes").read_text())
             cluster = cls(layout, provide(layout.programs), count)
-            return cluster if cluster.control.apiserver.running else None
+            return cluster if (layout.run / READY).exists() and cluster.control.apiserver.running else None
         return None
 
     # --- what tests ask for (see interface.Cluster) -------------------------------------------------
@@ -150,7 +171,7 @@ class NativeCluster:
         for one in names:
             network.lay_node(one, [other for other in names if other is not one])
         credentials.issue(self.layout, names)
-        key = images.image_id(seed_images[0]) if seed_images else None
+        key = images.image_id(seed_images[0]) if seed_images else None  # of the first: what changes less often
         if key is not None:
             images.drop_older_than(self.layout, key)
         self.services.start_registry()
@@ -188,19 +209,76 @@ class NativeCluster:
 
 
 def down(layout: Layout | None = None) -> None:
-    """Remove the cluster of this machine, however little or much of it there is."""
+    """Remove the cluster of this machine, however little or much of it there is.
+
+    Raises:
+        RuntimeError: something of it is still there, named in the message.
+    """
     layout = layout or Layout.default()
-    kill_all(_processes(layout))
+    with alone(layout):
+        _remove(layout)
+
+
+@contextlib.contextmanager
+def alone(layout: Layout) -> Iterator[None]:
+    """Start and remove one at a time: each would pull down what the other puts up.
+
+    Raises:
+        RuntimeError: another command is at it.
+    """
+    layout.state.parent.mkdir(parents=True, exist_ok=True)
+    with (layout.state.parent / "cluster.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError("another command is just starting or removing the cluster of this machine") from None
+        yield
+
+
+def _remove(layout: Layout) -> None:
+    while pids := _processes(layout):  # more than once: one of them may just have started another
+        kill_all(pids)
     remove_cgroups(*layout.run.glob("*/containerd"))
     unmount_below(layout.run, layout.state)
     network.take_up()
+    traces.take_back(layout)
     for folder in (layout.run, layout.state):
         if folder.exists():
             shutil.rmtree(folder)
+    try:
+        wait_until(lambda: not leftovers(layout), REMOVED_SECONDS, "the cluster is removed")
+    except TimeoutError:
+        left = "\n".join(leftovers(layout))
+        raise RuntimeError(f"not all of the cluster could be removed; still there:\n{left}") from None
+
+
+def leftovers(layout: Layout) -> list[str]:
+    """What there is of a cluster on this machine, a line each; nothing where none was started or all was removed."""
+    lines = command_lines()
+    return [
+        *(f"process {pid}: {' '.join(lines.get(pid, ())).strip()}" for pid in _processes(layout)),
+        *(f"mount {point}" for point in mounted_below(layout.run, layout.state)),
+        *network.laid(),
+        *(f"file {path}" for path in traces.left(layout)),
+        *(f"folder {folder}" for folder in (layout.run, layout.state) if folder.exists()),
+    ]
 
 
 def _processes(layout: Layout) -> list[int]:
-    """Whatever names a folder of the cluster on its command line, and its children: containers are such."""
+    """The cluster's programs, by a folder of its on their command lines, and their children: containers are such.
+
+    Only programs that a cluster is made of: who reads a log of it, or gave its kubeconfig to a shell, is somebody else.
+    """
     ours = (f"{layout.run}/", f"{layout.state}/")
-    found = [pid for pid, line in command_lines().items() if any(folder in word for word in line for folder in ours)]
+    found = [
+        pid
+        for pid, line in command_lines().items()
+        if _is_component(line) and any(folder in word for word in line for folder in ours)
+    ]
+    found += traces.container_processes(layout)
     return [pid for pid in descendants(found) if start_time(pid) is not None]
+
+
+def _is_component(line: Sequence[str]) -> bool:
+    name = Path(line[0]).name
+    return name in COMPONENTS or name.startswith("containerd-shim") or isolation.__name__ in line

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_FILTERS_BRIDGES = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_PASS = ("FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT")
+
+
 def run(*command: str | Path, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command; a failure is raised with what it said."""
     words = [str(word) for word in command]
@@ -34,8 +38,11 @@ def in_namespace(node: NodeNames) -> list[str]:
 def lay_bridge() -> None:
     """Make the bridge with the machine's own address on it."""
     run("ip", "link", "add", BRIDGE, "type", "bridge")
-    # A frame between two nodes is not the machine's to filter.
+    # A frame between two nodes is not the machine's to filter. The kernel asks for this and for the machine's own
+    # setting, and where that is on (as Docker and kubeadm have it) a rule has to let them pass.
     run("ip", "link", "set", BRIDGE, "type", "bridge", "nf_call_iptables", "0")
+    if _FILTERS_BRIDGES.exists() and _FILTERS_BRIDGES.read_text().strip() == "1":
+        run("iptables", "--wait", "-I", *_PASS)
     run("ip", "address", "add", f"{HOST}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
 
@@ -55,7 +62,7 @@ def lay_node(node: NodeNames, others: Sequence[NodeNames]) -> None:
         run(*inside, "ip", "route", "add", other.pods, "via", other.address)
     for setting in ("net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"):
         run(*inside, "sysctl", "-qw", setting)
-    run("ip", "route", "replace", node.pods, "via", node.address, "dev", BRIDGE)
+    run("ip", "route", "add", node.pods, "via", node.address, "dev", BRIDGE)
 
 
 def plug(node: NodeNames, *, in_: bool) -> None:
@@ -76,8 +83,19 @@ def flush_pods(node: NodeNames) -> None:
         run(*inside, "iptables-restore", "--wait", stdin=f"*{table}\nCOMMIT\n")
 
 
+def laid() -> list[str]:
+    """Namespaces and links that there are of a cluster, a line each."""
+    links = [path for path in Path("/sys/class/net").glob(f"{NAME}*") if path.name == BRIDGE or "-n" in path.name]
+    return [
+        *(f"network namespace {path.name}" for path in sorted(Path("/run/netns").glob(f"{NAME}-*"))),
+        *(f"network device {path.name}" for path in sorted(links)),
+    ]
+
+
 def take_up() -> None:
     """Remove every namespace and link of the cluster, however far it got."""
+    while run("iptables", "--wait", "-D", *_PASS, check=False).returncode == 0:
+        pass
     for path in Path("/run/netns").glob(f"{NAME}-*"):
         run("ip", "netns", "delete", path.name)
     for path in Path("/sys/class/net").glob(f"{NAME}-n*"):

@@ -11,10 +11,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.cluster import network, node_config
+from tests.support.cluster import network, node_config, traces
 from tests.support.cluster.control import START_SECONDS, answers, daemon
 from tests.support.cluster.credentials import kubeconfig_of
-from tests.support.cluster.daemons import command_lines, descendants, kill_all
+from tests.support.cluster.daemons import command_lines, descendants, kill_all, start_time
 from tests.support.cluster.mounts import remove_cgroups, unmount_below
 
 if TYPE_CHECKING:
@@ -88,9 +88,11 @@ class Node:
         """Cut the power."""
         network.plug(self.names, in_=False)
         # All at once: a kubelet that outlived its containers by a moment could still tell of their end.
-        own = [one.pid for one in (self._kubelet, self._containerd, self._proxy)]
-        kill_all(descendants([pid for pid in own if pid is not None] + self._shims()))
+        while pids := self._processes():  # more than once: one of them may just have started another
+            kill_all(pids)
         remove_cgroups(self.run / "containerd")
+        for socket in list(traces.shim_sockets(self.run / "containerd")):
+            socket.unlink(missing_ok=True)
         unmount_below(self.run, self.disk)
         network.flush_pods(self.names)
         shutil.rmtree(self.run)
@@ -108,6 +110,12 @@ class Node:
 
     def _runtime_answers(self) -> bool:
         return network.run("ctr", "-a", self.socket, "version", check=False).returncode == 0
+
+    def _processes(self) -> list[int]:
+        """All processes of the node that live, its containers' among them."""
+        own = [one.pid for one in (self._kubelet, self._containerd, self._proxy)]
+        found = descendants([pid for pid in own if pid is not None] + self._shims())
+        return [pid for pid in found if start_time(pid) is not None]
 
     def _shims(self) -> list[int]:
         """Process ids of what stands between containerd and its containers."""

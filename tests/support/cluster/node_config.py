@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.support.cluster.layout import DNS_SERVICE, DOMAIN, HOST, NAME, POD_NETWORK, REGISTRY_PORT
+from tests.support.cluster.traces import NETWORK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +53,9 @@ max_concurrent_downloads = 4
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+Root = "{run}/runc"
+
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{certs}"
 
@@ -82,7 +86,7 @@ def cni_config(node: NodeNames, run: Path) -> str:
         {"type": "ptp", "ipam": ipam},
         {"type": "portmap", "capabilities": {"portMappings": True}},
     ]
-    return json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": plugins})
+    return json.dumps({"cniVersion": "0.4.0", "name": NETWORK, "plugins": plugins})
 
 
 def kubelet_config(node: NodeNames, layout: Layout, run: Path, root: Path) -> str:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support.binaries import build
 from tests.support.go_programs import BinariesError, program, say
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+#: Asked by Debian's packages whether a service may be started; 101 is no (invoke-rc.d(8)).
+POLICY = Path("/usr/sbin/policy-rc.d")
+#: Packages that are services too.
+SERVICES = frozenset({"containerd", "docker-registry"})
 #: What is looked for, and the Debian package that has it.
 DEBIAN = {
     "containerd": "containerd",
@@ -59,8 +65,10 @@ def provide(links: Path) -> Programs:
     names = {}
     for name in NODE_PROGRAMS:
         names[name] = links / name
-        names[name].unlink(missing_ok=True)
-        names[name].symlink_to(kube)
+        # In one step: another command may be about to start it.
+        made = links / f".{name}-{os.getpid()}"
+        made.symlink_to(kube)
+        made.replace(names[name])
     return Programs(
         etcd=control_plane.etcd,
         kubernetes=names,
@@ -83,10 +91,32 @@ def install_packages() -> None:
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise BinariesError(f"the native cluster needs the packages {words} (Debian's names) and root")
     say(f"installing from Debian: {words}")
+    with _no_services_started():
+        _apt("update")
+        _apt("install", "-y", "--no-install-recommends", *missing)
+    # Nor after the next boot.
+    units = sorted(SERVICES & set(missing))
+    if units and Path("/run/systemd/system").exists():
+        subprocess.run(["systemctl", "disable", "--quiet", *units], check=True)
+
+
+def _apt(command: str, *words: str) -> None:
+    line = ["apt-get", command, "-qq", *words]
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    # Their services are not wanted: the cluster starts its own copies, in its own folders.
-    commands = (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing])
-    for command in commands:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BinariesError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BinariesError(f"{' '.join(line)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+
+
+@contextlib.contextmanager
+def _no_services_started() -> Iterator[None]:
+    """Debian starts what it installs, unless this file says no: the cluster has its own copies, in its own folders."""
+    if POLICY.exists():  # somebody's own, who will know
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tests.support.cluster.programs import Programs
 
 PROVISIONER = "rowlock.dev/directory"
-_HEALTH_PORT = 8080
 #: Where this package is found, whatever folder the cluster was started in.
 _ROOT = Path(__file__).parents[3]
 
@@ -59,14 +58,14 @@ class Services:
                 }
             )
         )
-        self.registry.start(["docker-registry", "serve", config])
+        self.registry.start(["docker-registry", "serve", config], listens=[(HOST, REGISTRY_PORT)])
         self.registry.await_ready(lambda: answers(f"http://{HOST}:{REGISTRY_PORT}/v2/"), START_SECONDS)
 
     def start(self) -> None:
         """Start name server, provisioner and enforcement."""
         corefile = self._layout.run / "Corefile"
         corefile.write_text(_corefile(self._layout))
-        self.names.start([self._programs.coredns, "-conf", corefile])
+        self.names.start([self._programs.coredns, "-conf", corefile], listens=[(HOST, 53), (HOST, 8181)])
         self._layout.volumes.mkdir(parents=True, exist_ok=True)
         kubeconfig = kubeconfig_of(self._layout, "rowlock:provisioner")
         self.provisioner.start(
@@ -96,7 +95,6 @@ def _corefile(layout: Layout) -> str:
     return f"""{DOMAIN}:53 {{
     bind {HOST}
     errors
-    health {HOST}:{_HEALTH_PORT}
     ready {HOST}:8181
     kubernetes {DOMAIN} {{
         kubeconfig {kubeconfig_of(layout, "rowlock:coredns")}

@@ -15,7 +15,7 @@ import yaml
 
 from tests.support.cluster import attach, kind, kind_config
 from tests.support.cluster.__main__ import load
-from tests.support.cluster.kind import KindCluster
+from tests.support.cluster.kind import REGISTRY_IMAGE, KindCluster
 from tests.support.cluster.kind_config import KindLayout
 
 if TYPE_CHECKING:
@@ -164,7 +164,10 @@ def test_down_empties_the_shared_folder_as_root_and_leaves_nothing(calls: Callab
     calls()
     kind.down()
     said = calls()
-    emptied = "docker exec rowlock-control-plane find /var/rowlock-volumes -mindepth 1 -delete"
+    emptied = (
+        f"docker run --rm --volume={KindLayout.default().state}:/var/rowlock-volumes --entrypoint=find "
+        f"{REGISTRY_IMAGE} /var/rowlock-volumes -mindepth 1 -delete"
+    )
     deleted = f"kind delete cluster --name=rowlock --kubeconfig={KindLayout.default().kubeconfig}"
     assert said.index(emptied) < said.index(deleted)
     assert not KindLayout.default().state.exists()
