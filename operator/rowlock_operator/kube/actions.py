@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from rowlock_operator.core.membership import FORCE_AFTER_SECONDS
 from rowlock_operator.core.model import (
     Action,
     ActionName,
@@ -33,7 +35,7 @@ from rowlock_operator.kube.claims import Claims
 from rowlock_operator.kube.client import ApiError, Client
 from rowlock_operator.kube.isolation import Isolation
 from rowlock_operator.kube.observed import Cluster, Collection
-from rowlock_operator.kube.pods import owner_uid
+from rowlock_operator.kube.pods import owner_uid, parse_time
 from rowlock_operator.kube.resources import CLAIMS, JOBS, NETWORK_POLICIES, PODS, SECRETS, SERVICES, Resource
 from rowlock_operator.kube.tokens import Tokens
 from rowlock_operator.resources.claim import build_claim
@@ -48,6 +50,7 @@ from rowlock_operator.resources.names import (
     service_name,
 )
 from rowlock_operator.resources.pod import build_pod
+from rowlock_operator.resources.secret import token_in
 from rowlock_operator.resources.service import build_service
 
 Json = dict[str, Any]
@@ -222,6 +225,25 @@ class Actions:
         if owner == job.uid and not body["metadata"].get("deletionTimestamp"):
             if collection is not None:
                 await self._own_in_the_way(job, action, collection, body, outcome)
+            elif resource is SECRETS and token_in(body) is None:
+                words = f"secrets {name!r} in namespace {job.namespace!r} is this job's and holds no token"
+                outcome.refusals.append(
+                    Refusal(action_name(action), "NoToken", f"{words}: delete it to have it made anew")
+                )
+        elif _will_not_go(body):
+            since = body["metadata"]["deletionTimestamp"]
+            words = (
+                f"{resource.plural} {name!r} in namespace {job.namespace!r} is an earlier job's, was to be gone by "
+                f"{since} and does not go"
+            )
+            if resource is PODS:
+                words += (
+                    ": its node is most likely dead. Once nothing of it runs any more, "
+                    f"`kubectl delete pod -n {job.namespace} {name} --force --grace-period=0`"
+                )
+            else:
+                words += f": see its finalizers, {', '.join(body['metadata'].get('finalizers') or ['none'])}"
+            outcome.refusals.append(Refusal(action_name(action), "NameTaken", words))
         elif owner is not None or body["metadata"].get("deletionTimestamp"):
             outcome.again_after = IN_THE_WAY_SECONDS
         else:
@@ -248,8 +270,8 @@ class Actions:
         labels = body["metadata"].get("labels") or {}
         lost = [label for label in FOUND_BY if label in wanted and labels.get(label) != wanted[label]]
         if not lost:
-            if not collection.put(body):
-                outcome.again_after = IN_THE_WAY_SECONDS  # older than what is known: it is about to go
+            # Older than what is known: it is about to go.
+            outcome.again_after = 0.0 if collection.put(body) else IN_THE_WAY_SECONDS
         elif isinstance(action, CreatePod):
             log.warning("%s/%s: pod %s lost its label %s and is replaced", job.namespace, job.name, name, lost[0])
             await self._delete_pod(job, DeletePod(action.worker, body["metadata"]["uid"]), outcome)
@@ -275,7 +297,7 @@ class Actions:
                 raise
             # Gone, or another pod of that name by now: either way this one is no more. But a conflict may be
             # an admission webhook's, too, and then the pod lives: only the server's own word buries one.
-            if error.status == 409 and await self._lives(job, name, action.uid):
+            if error.status == 409 and await self._lives(PODS, job.namespace, name, action.uid):
                 raise
             if (pod := held()) is not None and self._cluster.pods.remove_for_good(pod):
                 outcome.again_after = 0.0
@@ -286,10 +308,10 @@ class Actions:
         if told and action.grace_seconds != 0:
             outcome.again_after = 0.0
 
-    async def _lives(self, job: Job, name: str, uid: str) -> bool:
-        """Return whether the pod of this name and UID exists, by the server's word."""
+    async def _lives(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
+        """Return whether the object of this name and UID exists, by the server's word."""
         try:
-            body = await self._client.get(PODS, job.namespace, name)
+            body = await self._client.get(resource, namespace, name)
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -302,6 +324,14 @@ class Actions:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
+            if error.status == 409 and await self._lives(JOBS, job.namespace, job.name, job.uid):
+                raise  # an admission webhook's conflict
+
+
+def _will_not_go(body: Json) -> bool:
+    """Whether an object should have been gone for long: its deletionTimestamp is when its grace ends."""
+    due = body["metadata"].get("deletionTimestamp")
+    return due is not None and datetime.now(UTC) > parse_time(due) + timedelta(seconds=FORCE_AFTER_SECONDS)
 
 
 def _exists_already(error: ApiError) -> bool:

@@ -47,6 +47,8 @@ class Claims:
             return None, None
         body = await self._ask(job.namespace, name)
         claim = None if body is None else claim_of(body, job.uid)
+        if job.deleting or job.status.phase in ("Succeeded", "Failed", "Suspended"):
+            return claim, None  # nothing waits for it
         return claim, ASK_BOUND_SECONDS if claim is not None and claim.phase == "Bound" else ASK_SECONDS
 
     def exists_unlabelled(self, job: Job) -> None:

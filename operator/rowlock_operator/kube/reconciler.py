@@ -202,7 +202,9 @@ class Reconciler:
         self._cluster.jobs.put(written)
         self._metrics.status_written(job.status, decision.status)
         self._note_phase(key, job, decision)
-        return None
+        # What was decided may itself be a reason to look again: an alarm that is only set by what status says now.
+        # The watch brings nobody back here, because the map knows the answer already.
+        return None if decision.minor else 0.0
 
     def _note_phase(self, key: Key, job: Job, decision: Decision) -> None:
         before, after = job.status, decision.status

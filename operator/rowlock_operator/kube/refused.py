@@ -50,8 +50,9 @@ class Refused:
     ) -> bool:
         """Take in how the tried actions went; return whether the refusals are other ones than before."""
         held = self._held.get(key)
-        # One refusal of a kind says it all: 64 pods over quota are one trouble.
-        refusals = {refusal.action: refusal for refusal in reversed(new)}
+        # One refusal of a kind says it all: 64 pods over quota are one trouble. Which of them is refused first is
+        # chance, so the one that is told is chosen.
+        refusals = {one.action: one for one in sorted(new, key=lambda one: (one.reason, one.message), reverse=True)}
         if held is not None:
             skipped = {action_name(action) for action in wanted} - {action_name(action) for action in tried}
             refusals |= {refusal.action: refusal for refusal in held.refusals if refusal.action in skipped}
@@ -63,13 +64,9 @@ class Refused:
             until = self._clock() + delay_after(times + HEAD_START)
         else:
             times, until = held.times, held.until
-        # A set, not an order: which of two pods is refused first is chance.
-        changed = held is None or {(one.action, one.reason) for one in held.refusals} != {
-            (one.action, one.reason) for one in refusals.values()
-        }
-        told = tuple(refusals.values()) if changed or held is None else held.refusals
+        told = tuple(sorted(refusals.values(), key=lambda one: one.action))
         self._held[key] = _Held(told, generation, until, times)
-        return changed
+        return held is None or held.refusals != told
 
     def again_after(self, key: Key) -> float | None:
         """Return the seconds until refused actions are tried again, None when there are none."""

@@ -76,8 +76,8 @@ class Tokens:
         try:
             secret = await self._client.get(SECRETS, namespace, secret_name(name))
         except ApiError as error:
-            if error.status == 404:
-                return None
+            if error.status in (403, 404):
+                return None  # without the right to read it, creating it is refused too, and that is told
             raise
         token = token_in(secret)
         if owner_uid(secret) != job_uid or token is None:

@@ -57,3 +57,13 @@ def test_success_forgets() -> None:
     assert refused.note(KEY, 1, PODS, PODS, [])
     assert refused.of(KEY) == ()
     assert refused.again_after(KEY) is None
+
+
+def test_what_is_told_is_what_was_said_last_and_the_same_of_two_whichever_came_first() -> None:
+    refused = Refused(lambda: 0.0)
+    assert refused.note(KEY, 1, PODS, PODS, [QUOTA])
+    security = Refusal("CreatePod", "Forbidden", "violates PodSecurity")
+    assert refused.note(KEY, 1, PODS, PODS, [security])
+    assert refused.of(KEY) == (security,)
+    assert refused.note(KEY, 1, PODS, PODS, [security, QUOTA])
+    assert not refused.note(KEY, 1, PODS, PODS, [QUOTA, security])
