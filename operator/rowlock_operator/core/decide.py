@@ -16,7 +16,7 @@ from datetime import datetime
 from rowlock_operator.core.draft import Draft
 from rowlock_operator.core.finish import deadline_passed, fail, missed_deadline, succeed, tidy_up
 from rowlock_operator.core.incidents import find_incident
-from rowlock_operator.core.lifecycle import reform, remove_surplus, suspend
+from rowlock_operator.core.lifecycle import reform, remove_surplus, stop_saving, suspend
 from rowlock_operator.core.membership import adopt, mark_joined
 from rowlock_operator.core.model import Decision, Job, Observed
 from rowlock_operator.core.objects import ensure_objects, held_back
@@ -46,6 +46,8 @@ def _finished(draft: Draft) -> None:
     saves = missed_deadline(draft) and any(not pod.terminal for pod in draft.observed.pods)
     give_order(draft, "save" if saves else "leave", f"the job has {draft.status.phase.lower()}")
     settle_as_is(draft)
+    if not saves:
+        stop_saving(draft)
     tidy_up(draft)
     describe(draft)
 

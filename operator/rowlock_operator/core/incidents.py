@@ -273,13 +273,35 @@ def _grace_left(draft: Draft, exits: list[Incident]) -> float:
     return min((first - draft.now).total_seconds(), 0.0) + CAUSE_GRACE_SECONDS
 
 
+def _not_done(draft: Draft) -> list[Launcher]:
+    """Launchers that have something left to do: one whose worker is done may go, and is nobody's lost peer."""
+    return [one for one in draft.crew() if draft.members[one.worker].phase != "Done"]
+
+
 def _hung_up(draft: Draft) -> list[Launcher]:
-    return [one for one in draft.crew() if not one.connected]
+    return [one for one in _not_done(draft) if not one.connected]
 
 
 def _missing_heartbeats(draft: Draft) -> list[Launcher]:
     """Launchers that are late to report: a worker that lost its power hangs up on nobody."""
-    return [one for one in draft.crew() if _is_late(draft, one)]
+    return [one for one in _not_done(draft) if _is_late(draft, one)]
+
+
+def _not_heard_yet(draft: Draft) -> bool:
+    """Whether a worker that runs was never heard by this operator, which began a short while ago: it may be the cause.
+
+    Wakes when it should have been heard.
+    """
+    if draft.observed.listening_since is None:
+        return False
+    found = False
+    for member in draft.members:
+        pod = draft.pod(member.index)
+        running = pod is not None and pod.uid == member.pod_uid and pod.running_since is not None
+        if member.phase == "Running" and running and draft.launcher(member.index) is None:
+            unheard(draft, member.index)
+            found = True
+    return found
 
 
 def _is_late(draft: Draft, launcher: Launcher) -> bool:
@@ -293,6 +315,8 @@ def _peer_lost(draft: Draft, followers: list[Incident], gone: list[Launcher]) ->
             draft.wake_in(wait)
             return None
         gone = _missing_heartbeats(draft)
+        if not gone and _not_heard_yet(draft):
+            return None
     if gone:
         worker = max(gone, key=lambda one: one.last_seen).worker
         words = f"worker {worker}: its connections broke; waiting for its pod to say why"
@@ -302,33 +326,42 @@ def _peer_lost(draft: Draft, followers: list[Incident], gone: list[Launcher]) ->
 
 
 def _silent(draft: Draft) -> Incident | None:
-    """A launcher silent past its lease is out of the crew, unless the crew demonstrably trains on.
+    """The first worker of this generation that should have been heard; others are `write_off`'s."""
+    joined = draft.status.generation
+    return next((one for one in overdue_workers(draft) if draft.members[one.worker].joined >= joined), None)
 
-    When no launcher at all is heard, the operator is the one cut off, and nobody is blamed. Leases run out one by one:
-    a line that is as late as all others only still looks open. When the silence is over they come back one by one: the
-    first to be heard again proves nothing against the others yet.
+
+def overdue_workers(draft: Draft) -> list[Incident]:
+    """Return what is to be said of each worker that should have been heard by now.
+
+    A launcher silent past its lease is out of the crew, unless the crew demonstrably trains on. When no launcher at all
+    is heard, the operator is the one cut off, and nobody is blamed. Leases run out one by one: a line that is as late
+    as all others only still looks open. When the silence is over they come back one by one: the first to be heard again
+    proves nothing against the others yet.
     """
     heard = [one for one in draft.crew() if one.connected]
-    incident = _overdue(draft) if heard else None
-    if incident is not None and all(_is_late(draft, one) for one in heard):
+    if not heard:
+        return []
+    returned = _returned_by(draft)
+    found = [one for member in draft.members if (one := _overdue(draft, member, returned)) is not None]
+    if found and all(_is_late(draft, one) for one in heard):
         draft.wake_in(HEARTBEAT_SECONDS)
+        return []
+    return found
+
+
+def _overdue(draft: Draft, member: WorkerStatus, returned: datetime | None) -> Incident | None:
+    if member.phase in ("Done", "Lost"):  # nothing more to say, or counted already
         return None
-    return incident
-
-
-def _overdue(draft: Draft) -> Incident | None:
-    """The first worker that should have been heard by now."""
-    for member in draft.members:
-        if member.phase in ("Done", "Lost"):  # nothing more to say, or counted already
-            continue
-        launcher = draft.launcher(member.index)
-        if launcher is None and unheard(draft, member.index):
-            words = UNHEARD_WORDS.format(worker=member.index)
-            return Incident("failure", "WorkerUnreachable", words, worker=member.index)
-        if launcher is not None and not launcher.connected and _lease_is_over(draft, launcher):
-            silence = int((draft.now - launcher.last_seen).total_seconds())
-            words = f"worker {member.index}: not heard for {silence} s"
-            return Incident("failure", "WorkerSilent", words, worker=member.index, provisional=True)
+    launcher = draft.launcher(member.index)
+    if launcher is None and unheard(draft, member.index):
+        words = UNHEARD_WORDS.format(worker=member.index)
+        # Its node may be dead: the pod will tell.
+        return Incident("failure", "WorkerUnreachable", words, worker=member.index, provisional=True)
+    if launcher is not None and not launcher.connected and _lease_is_over(draft, launcher, returned):
+        silence = int((draft.now - launcher.last_seen).total_seconds())
+        words = f"worker {member.index}: not heard for {silence} s"
+        return Incident("failure", "WorkerSilent", words, worker=member.index, provisional=True)
     return None
 
 
@@ -338,11 +371,10 @@ def _returned_by(draft: Draft) -> datetime | None:
     return min(since) + timedelta(seconds=RETURN_SECONDS) if since else None
 
 
-def _lease_is_over(draft: Draft, launcher: Launcher) -> bool:
+def _lease_is_over(draft: Draft, launcher: Launcher, returned: datetime | None) -> bool:
     lease = timedelta(seconds=LEASE_SECONDS)
     due = launcher.last_seen + lease
-    if draft.now >= due:  # only then: it looks through the crew, and of a large one many may hang up at once
-        due = max(due, _returned_by(draft) or due)
+    due = max(due, returned or due)
     if draft.now < due:
         draft.wake_at(due)
         return False

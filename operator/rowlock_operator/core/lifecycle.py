@@ -7,7 +7,10 @@ finished even if the wish is taken back meanwhile, because half of the ranks may
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from rowlock_operator.core.draft import Draft, to_text
+from rowlock_operator.core.incidents import RETURN_SECONDS
 from rowlock_operator.core.membership import adopt, fit_members, remove
 from rowlock_operator.core.recovery import begin_generation
 from rowlock_operator.core.settlement import settle_as_is
@@ -25,7 +28,7 @@ def reform(draft: Draft) -> bool:
     if why is None:
         draft.status.spec_hash = draft.spec_hash
         return False
-    if _ranks_at_work(draft) and not _patience_over(draft, why):
+    if (_ranks_at_work(draft) or _may_return(draft)) and not _patience_over(draft, why):
         return True
     if draft.holds("Saving") and _ranks_at_work(draft):
         _tell_timed_out(draft)
@@ -59,7 +62,7 @@ def suspend(draft: Draft) -> None:
         at = f"; the newest checkpoint is of step {kept.step}" if kept is not None else ""
         draft.tell("Normal", "Suspended", f"all workers stopped, the claim is kept{at}")
     draft.set_condition("Suspended", "True", "Suspended", "spec.suspend is true")
-    _stop_saving(draft)
+    stop_saving(draft)
     fit_members(draft, 0)
 
 
@@ -100,7 +103,7 @@ def _new_crew(draft: Draft) -> None:
     fit_members(draft, draft.spec.workers)
     adopt(draft)
     begin_generation(draft, lost={member.index for member in draft.members} if changed else set())
-    _stop_saving(draft)
+    stop_saving(draft)
 
 
 def _at_work(draft: Draft, worker: int) -> bool:
@@ -112,6 +115,26 @@ def _ranks_at_work(draft: Draft) -> bool:
     return any(_at_work(draft, member.index) for member in draft.members)
 
 
+def _may_return(draft: Draft) -> bool:
+    """Whether ranks may be at work of which this operator does not hear just now: it has only begun, or lines broke.
+
+    Their launchers are back in a short while; to form the crew anew before would cost what they have not saved.
+    """
+    waits = False
+    for member in draft.members:
+        pod, launcher = draft.pod(member.index), draft.launcher(member.index)
+        runs = pod is not None and pod.uid == member.pod_uid and member.phase == "Running"
+        if not runs or (launcher is not None and launcher.connected):
+            continue
+        since = [draft.observed.listening_since, launcher.last_seen if launcher is not None else None]
+        known = [moment for moment in since if moment is not None]
+        due = max(known) + timedelta(seconds=RETURN_SECONDS) if known else draft.now
+        if draft.now < due:
+            draft.wake_at(due)
+            waits = True
+    return waits
+
+
 def _tell_timed_out(draft: Draft) -> None:
     grace = draft.spec.template.spec.termination_grace_period_seconds
     words = f"the crew had not saved after {grace} s (terminationGracePeriodSeconds)"
@@ -121,7 +144,8 @@ def _tell_timed_out(draft: Draft) -> None:
     draft.set_condition("Saving", "True", "SaveTimedOut", words)
 
 
-def _stop_saving(draft: Draft) -> None:
+def stop_saving(draft: Draft) -> None:
+    """Say that nobody is asked to save any more."""
     saving = draft.condition("Saving")
     if saving is None or saving.status != "True":
         return

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 from rowlock.api.v1alpha1 import BackoffSpec, IncidentStatus
 from rowlock.protocol import ExitCode
 from rowlock_operator.core.draft import Draft, to_text
 from rowlock_operator.core.finish import fail
-from rowlock_operator.core.incidents import Incident, is_retryable
-from rowlock_operator.core.settlement import SETTLE_SECONDS, budget_words, keep_unsettled
+from rowlock_operator.core.incidents import Incident, is_retryable, overdue_workers
+from rowlock_operator.core.settlement import fail_if_spent, keep_unsettled
 
 
 def backoff_seconds(backoff: BackoffSpec, failures_in_a_row: int) -> float:
@@ -24,21 +23,12 @@ def backoff_seconds(backoff: BackoffSpec, failures_in_a_row: int) -> float:
 def recover(draft: Draft, incident: Incident) -> None:
     """Count an incident and either fail the job or begin the next generation."""
     final = not incident.provisional and not is_retryable(incident, draft.spec.recovery.retryable_exit_codes)
-    spent = incident.kind == "failure" and draft.status.failures.count >= draft.spec.recovery.max_failures
-    if spent and not final:
-        # A job is not failed on a guess: the pods get their time to say how they ended, this one and those
-        # that were counted before it.
-        if draft.status.unsettled or (incident.provisional and not _waited(draft, incident)):
-            return
-        incident = replace(incident, provisional=False)
     _count(draft, incident)
     draft.tell("Warning", incident.reason, incident.message)
     if final:
         fail(draft, "NotRetryable", f"{incident.message}. Exit code {incident.exit_code} is not retried")
         return
-    if _over_budget(draft, incident):
-        name = "TooManyFailures" if incident.kind == "failure" else "TooManyPreemptions"
-        fail(draft, name, budget_words(draft, incident.kind, incident.message))
+    if fail_if_spent(draft, incident.kind, incident.message):
         return
     begin_generation(draft, lost=_lost_workers(draft, incident))
     draft.status.restarts += 1
@@ -65,17 +55,22 @@ def begin_generation(draft: Draft, *, lost: set[int]) -> None:
 
 
 def write_off(draft: Draft) -> None:
-    """Give up pods that ended before they joined this generation: they ended with the one before.
+    """Give up workers that were lost before they joined this generation: they were lost with the one before.
 
-    A rack that loses power takes many pods with it, and the news of each comes by itself. The first begins
-    the next generation; the others were part of the same fault and are not counted again.
+    A node or a rack that loses power takes many pods with it, and the news of each comes by itself: its end, or that
+    it is not heard any more. The first begins the next generation; the others were part of the same fault and are not
+    counted again.
     """
+    silent = {one.worker for one in overdue_workers(draft)}
     for member in draft.members:
+        if member.phase in ("Lost", "Done") or member.joined >= draft.status.generation:
+            continue
         pod = draft.pod(member.index)
         ended = pod is not None and pod.uid == member.pod_uid and pod.terminal
-        if ended and member.phase not in ("Lost", "Done") and member.joined < draft.status.generation:
+        if ended or member.index in silent:
             member.phase = "Lost"
-            draft.tell("Normal", "PodEndedToo", f"worker {member.index}: its pod ended with the generation before")
+            how = "its pod ended" if ended else "it fell silent"
+            draft.tell("Normal", "PodEndedToo", f"worker {member.index}: {how} with the generation before")
 
 
 def _count(draft: Draft, incident: Incident) -> None:
@@ -97,18 +92,6 @@ def _count(draft: Draft, incident: Incident) -> None:
         keep_unsettled(draft, record)
     else:
         budget.last = record
-
-
-def _over_budget(draft: Draft, incident: Incident) -> bool:
-    recovery, status = draft.spec.recovery, draft.status
-    if incident.kind == "failure":
-        return status.failures.count > recovery.max_failures
-    return status.preemptions.count > recovery.max_preemptions
-
-
-def _waited(draft: Draft, incident: Incident) -> bool:
-    launcher = draft.launcher(incident.worker)
-    return launcher is None or draft.passed(to_text(launcher.last_seen), SETTLE_SECONDS)
 
 
 def _lost_workers(draft: Draft, incident: Incident) -> set[int]:

@@ -10,6 +10,8 @@ where it does not go in its time, the node is dead, and no program is to blame.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rowlock.api.v1alpha1 import IncidentStatus
 from rowlock_operator.core.draft import Draft
 from rowlock_operator.core.finish import fail
@@ -56,16 +58,21 @@ def settle(draft: Draft) -> None:
 def _settle_removed(draft: Draft, record: IncidentStatus, pod: Pod | None) -> None:
     """Settle the fault of a pod that we deleted, so that its deletion and its exit code are our own doing."""
     if pod is None or pod.uid != record.pod_uid:
-        _stays_failure(draft, record)
+        _is_failure(draft, record)
     elif pod.disrupted or pod.reason in DISRUPTION_REASONS:
         _settle(draft, record, judge(pod))
     elif pod.phase in ("Succeeded", "Failed"):
-        _stays_failure(draft, record)
+        _is_failure(draft, record)
     elif (due := overdue_at(pod)) is not None:
         if draft.now >= due:
             _settle(draft, record, node_lost(record.worker))
         else:
             draft.wake_at(due)
+
+
+def _is_failure(draft: Draft, record: IncidentStatus) -> None:
+    _stays_failure(draft, record)
+    fail_if_spent(draft, "failure", record.message)
 
 
 def settle_as_is(draft: Draft, pod_uid: str | None = None) -> None:
@@ -87,6 +94,25 @@ def _settle(draft: Draft, record: IncidentStatus, truth: Incident) -> None:
     _stays_failure(draft, record, known)
     if not is_retryable(truth, draft.spec.recovery.retryable_exit_codes):
         fail(draft, "NotRetryable", f"{truth.message}. Exit code {truth.exit_code} is not retried")
+    else:
+        fail_if_spent(draft, "failure", truth.message)
+
+
+def fail_if_spent(draft: Draft, kind: Literal["failure", "preemption"], message: str) -> bool:
+    """Fail the job if a budget is spent; return whether it has failed.
+
+    Not on a guess: while faults are unsettled, each of which may still turn out to be a preemption, failures wait for
+    their end, and the crew goes on meanwhile.
+    """
+    recovery, status = draft.spec.recovery, draft.status
+    if kind == "failure":
+        spent = status.failures.count > recovery.max_failures and not status.unsettled
+    else:
+        spent = status.preemptions.count > recovery.max_preemptions
+    if spent:
+        name = "TooManyFailures" if kind == "failure" else "TooManyPreemptions"
+        fail(draft, name, budget_words(draft, kind, message))
+    return spent
 
 
 def _stays_failure(draft: Draft, record: IncidentStatus, known: IncidentStatus | None = None) -> None:
@@ -108,8 +134,9 @@ def _becomes_preemption(draft: Draft, record: IncidentStatus, known: IncidentSta
     last = status.preemptions.last
     if last is None or last.time <= known.time:
         status.preemptions.last = known
-    if status.preemptions.count > draft.spec.recovery.max_preemptions:
-        fail(draft, "TooManyPreemptions", budget_words(draft, "preemption", known.message))
+    if not fail_if_spent(draft, "preemption", known.message):
+        # It was the last that was open, and other failures waited for it.
+        fail_if_spent(draft, "failure", status.failures.last.message if status.failures.last else known.message)
 
 
 def budget_words(draft: Draft, kind: str, message: str) -> str:

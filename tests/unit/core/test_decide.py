@@ -303,13 +303,18 @@ def test_a_job_without_budget_is_not_failed_on_a_guess() -> None:
     before = training_job(spec(recovery={"maxFailures": 0}))
     lost_peer = launcher(0, "ended", exits=(end(0, ExitCode.PEER_LOST),))
     seen = world(pod(0), pod(1), launchers=(lost_peer, launcher(1, connected=False)))
-    waiting = decide(before, seen, NOW)
-    assert waiting.status.generation == 1
-    assert waiting.requeue_after is not None
-    assert waiting.status.phase == "Recovering"
+    going_on = decide(before, seen, NOW)
+    assert (going_on.status.generation, counts(going_on)) == (2, (1, 0))
+    assert going_on.status.phase == "Recovering"
     evicted = world(pod(0), pod(1, phase="Failed", reason="Evicted"), launchers=seen.launchers)
-    assert decide(after(before, waiting), evicted, later(1)).status.preemptions.count == 1
-    assert decide(after(before, waiting), seen, later(11)).status.phase == "Failed"
+    forgiven = decide(after(before, going_on), evicted, later(1))
+    assert (counts(forgiven), forgiven.status.phase) == ((0, 1), "Recovering")
+    # A node that is dead says nothing either, so silence alone is no proof.
+    removing = decide(after(before, going_on), seen, later(11))
+    assert removing.status.phase == "Recovering"
+    assert removing.actions == (DeletePod(1, "pod-1", None),)
+    gone = decide(after(before, removing), world(pod(0), launchers=seen.launchers), later(12))
+    assert condition(gone, "Failed") == ("True", "TooManyFailures")
 
 
 def test_lost_peers_alone_wait_for_the_cause_and_then_blame_the_network() -> None:

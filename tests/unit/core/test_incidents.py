@@ -10,7 +10,7 @@ import pytest
 from rowlock.protocol import ExitCode
 from rowlock_operator.core.decide import decide
 from rowlock_operator.core.draft import to_text
-from rowlock_operator.core.model import CreatePod, DeletePod
+from rowlock_operator.core.model import CreatePod, DeletePod, Launcher
 from tests.unit.core.build import (
     NOW,
     after,
@@ -214,9 +214,13 @@ def test_a_worker_that_is_never_heard_while_others_are_is_replaced(running: int,
     assert early.status.generation == 1
     assert early.requeue_after == pytest.approx(1)
     late = decide(before, seen, later(60))
-    assert (last_failure(late).reason, last_failure(late).worker) == ("WorkerUnreachable", 1)
-    assert late.actions == (DeletePod(1, "pod-1", None),)
-    assert counts(decide(after(before, late), seen, later(61))) == (1, 0)
+    assert [(one.reason, one.worker) for one in late.status.unsettled] == [("WorkerUnreachable", 1)]
+    assert (counts(late), late.status.generation) == ((1, 0), 2)
+    # Nobody knows why yet; that its pod goes when it is deleted, or does not, will tell.
+    moved_on = world(pod(0), mute, launchers=(launcher(0, "ready", 2, last_seen=later(70)),), listening_since=NOW)
+    removing = decide(after(before, late), moved_on, later(70))
+    assert removing.actions == (DeletePod(1, "pod-1", None),)
+    assert counts(removing) == (1, 0)
 
 
 def test_when_nobody_of_a_crew_that_trains_is_heard_any_more_it_is_said_and_nobody_is_blamed() -> None:
@@ -287,7 +291,7 @@ def test_after_a_silence_of_all_the_first_that_is_heard_proves_nothing_against_t
 
     assert counts(decided(601)) == (0, 0)
     assert decided(601).requeue_after == pytest.approx(19)
-    assert last_failure(decided(620)).reason == "WorkerUnreachable"
+    assert decided(620).status.unsettled[0].reason == "WorkerUnreachable"
 
 
 def test_after_a_silence_of_all_a_launcher_that_is_still_away_gets_its_time_to_come_back() -> None:
@@ -595,3 +599,50 @@ def test_a_disruption_is_named_by_its_own_reason() -> None:
     decision = decide(training_job(), world(pod(0), preempted, launchers=(launcher(0),)), NOW)
     assert decision.status.preemptions.last is not None
     assert decision.status.preemptions.last.reason == "PreemptionByScheduler"
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["silent", "peers-broke"])
+def test_a_dead_node_with_two_workers_is_one_fault_and_a_preemption(broken: bool) -> None:
+    current = training_job(spec(workers=4, recovery={"maxFailures": 0, "maxPreemptions": 1}))
+    pods = tuple(pod(i) for i in range(4))
+    gone = tuple(launcher(i, connected=False) for i in (2, 3))
+
+    def alive(generation: int, seconds: float) -> tuple[Launcher, ...]:
+        phase = "ended" if broken and generation == 1 else "ready"
+        exits = tuple(end(i, ExitCode.PEER_LOST) for i in range(1)) if phase == "ended" else ()
+        said = "running" if generation == 1 and not broken else phase
+        return tuple(launcher(i, said, generation, exits=exits, last_seen=later(seconds)) for i in (0, 1))
+
+    for seconds in range(110):
+        going = tuple(pod(i, deleting_since=later(40)) if seconds > 40 and i > 1 else pods[i] for i in range(4))
+        seen = world(*going, launchers=(*alive(current.status.generation, seconds), *gone))
+        current = after(current, decide(current, seen, later(seconds)))
+    assert (current.status.failures.count, current.status.preemptions.count) == (0, 1)
+    assert (current.status.generation, current.status.restarts) == (2, 1)
+    assert current.status.phase == "Recovering"
+
+
+def test_a_leader_that_never_heard_the_lost_worker_waits_for_it_before_it_blames_the_network() -> None:
+    before = training_job()
+    lost_peer = launcher(0, "ended", exits=(end(0, ExitCode.PEER_LOST),), last_seen=later(30))
+    pods = (pod(0, running_since=NOW), pod(1, running_since=NOW))
+    seen = world(*pods, launchers=(lost_peer,), listening_since=NOW)
+    waiting = decide(before, seen, later(30))
+    assert counts(waiting) == (0, 0)
+    assert waiting.requeue_after == pytest.approx(30)
+    heard = world(
+        *pods, launchers=(launcher(0, "ended", exits=(end(0, 76),), last_seen=later(60)),), listening_since=NOW
+    )
+    late = decide(before, heard, later(60))
+    assert [(one.reason, one.worker) for one in late.status.unsettled] == [("WorkerUnreachable", 1)]
+
+
+def test_a_worker_that_was_done_and_left_explains_nobodys_exit_code() -> None:
+    before = training_job(spec(command=["train"], recovery={"retryableExitCodes": [9]}))
+    done = launcher(1, "done")
+    current = after(before, decide(before, world(pod(0), pod(1), launchers=(launcher(0), done)), NOW))
+    left = launcher(1, "done", connected=False)
+    crew = (launcher(0, "ended", exits=(end(0, 3),), last_seen=later(20)), left)
+    decision = decide(current, world(pod(0), pod(1, phase="Succeeded"), launchers=crew), later(20))
+    assert condition(decision, "Failed") == ("True", "NotRetryable")
+    assert last_failure(decision).exit_code == 3

@@ -131,11 +131,26 @@ def test_whoever_has_live_ranks_is_asked_to_save_first(wish, at_work: str) -> No
     assert condition(decision, "Saving")[0] == "True"
 
 
-@pytest.mark.parametrize("wish", [{"suspend": True}, {"workers": 1}])
-def test_whoever_cannot_be_asked_is_not_waited_for(wish) -> None:
+@pytest.mark.parametrize(("wish", "seconds"), [({"suspend": True}, 0), ({"workers": 1}, 20)])
+def test_whoever_cannot_be_asked_is_not_waited_for(wish, seconds: int) -> None:
     cut_off = tuple(launcher(i, connected=False) for i in range(2))
-    decision = decide(wished(training_job(), **wish), world(pod(0), pod(1), launchers=cut_off), NOW)
+    decision = decide(wished(training_job(), **wish), world(pod(0), pod(1), launchers=cut_off), later(seconds))
     assert DeletePod(1, "pod-1") in decision.actions
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_crew_whose_lines_just_broke_is_given_the_time_to_come_back_and_save(known: bool) -> None:
+    """As after a restart of the operator in the middle of a save: it hears nobody for a moment."""
+    away = tuple(launcher(i, connected=False) for i in range(2)) if known else ()
+    resizing = wished(training_job(), workers=4)
+    waiting = decide(resizing, world(pod(0), pod(1), launchers=away, listening_since=NOW), later(1))
+    assert waiting.status.generation == 1
+    assert phase_of(waiting) == "save"
+    assert waiting.requeue_after is not None
+    back = decide(after(resizing, waiting), world(pod(0), pod(1), launchers=CREW, listening_since=NOW), later(5))
+    assert (back.status.generation, phase_of(back)) == (1, "save")
+    saved = decide(after(resizing, back), world(pod(0), pod(1), launchers=SAVED, listening_since=NOW), later(8))
+    assert (saved.status.generation, phase_of(saved)) == (2, "run")
 
 
 def test_ranks_that_end_one_by_one_while_saving_are_nobodys_fault() -> None:

@@ -217,17 +217,16 @@ def test_a_job_does_not_fail_for_a_count_that_may_still_be_taken_back() -> None:
     current = hung_up(four(recovery={"maxFailures": 1}), 1)
     broken = launcher(3, "ended", 2, exits=(end(3, 1),))
     crew = (launcher(0, "running", 2), broken)
-    waiting = decide(current, world(*ALL, launchers=crew), later(2))
-    assert waiting.status.phase == "Recovering"
-    assert counts(waiting) == (1, 0)
-    assert waiting.requeue_after == pytest.approx(8)
+    beyond = decide(current, world(*ALL, launchers=crew), later(2))
+    assert (counts(beyond), beyond.status.generation) == ((2, 0), 3)
+    assert beyond.status.phase == "Recovering"
     evicted = pod(1, phase="Failed", reason="Evicted")
-    forgiven = decide(after(current, waiting), world(pod(0), evicted, pod(2), pod(3), launchers=crew), later(3))
+    forgiven = decide(after(current, beyond), world(pod(0), evicted, pod(2), pod(3)), later(3))
     assert counts(forgiven) == (1, 1)
     assert forgiven.status.phase == "Recovering"
-    mute = after(current, decide(after(current, waiting), world(*ALL, launchers=crew), later(10)))
-    assert counts(decide(mute, world(*ALL, launchers=crew), later(11))) == (1, 0)
-    spent = decide(mute, world(pod(0), pod(2), pod(3), launchers=crew), later(12))
+    mute = after(current, decide(after(current, beyond), world(*ALL), later(10)))
+    assert counts(decide(mute, world(*ALL), later(11))) == (2, 0)
+    spent = decide(mute, world(pod(0), pod(2), pod(3)), later(12))
     assert counts(spent) == (2, 0)
     assert condition(spent, "Failed") == ("True", "TooManyFailures")
 
