@@ -11,7 +11,7 @@ from typing import Any
 from rowlock_operator.coordinator import Coordinator
 from rowlock_operator.core.model import Launcher
 from rowlock_operator.kube.metrics import Metrics
-from rowlock_operator.kube.observed import Cluster, Collection
+from rowlock_operator.kube.observed import Cluster, Collection, key_of
 from rowlock_operator.kube.queue import WorkQueue
 from rowlock_operator.kube.reconciler import Reconciler
 from rowlock_operator.kube.resources import CLAIMS, JOBS, PODS, SERVICES, Resource
@@ -48,10 +48,13 @@ class Feed:
         """Take in a watch event; `kind` is None for an object of a watch's first list."""
         self._metrics.watch_events.labels(resource.plural, kind or "LISTED").inc()
         collection = self.collections[resource]
+        held = collection.get(*key_of(body))
         told = collection.remove(body) if kind == "DELETED" else collection.put(body)
-        job = collection.job_of(body)
-        if told and job is not None:
-            self._queue.add(job)
+        # Both where a label was moved: the one has lost it, the other has it now.
+        jobs = {collection.job_of(body), collection.job_of(held) if held is not None else None}
+        for job in jobs if told else ():
+            if job is not None:
+                self._queue.add(job)
         self._forget_gone(resource)
 
     def listed(self, resource: Resource, bodies: list[Json], version: str) -> None:
@@ -71,7 +74,7 @@ class Feed:
         if said == before:
             self._queue.add_after(key, self._reconciler.minor_write_in(key))
             return
-        if before is not None and _gone(before) != _gone(said):
+        if before is not None and _gone(said) - _gone(before):
             # A launcher hung up, and its pod's end may be what the watch missed: ask.
             self._reconciler.doubt(key)
         self._queue.add(key)
