@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.reference import References
+from tests.e2e.reference import OneMachine, Reference
 from tests.e2e.scene import Scene, measure_pace
 from tests.e2e.site import OPERATOR_IMAGE, TORCH_IMAGE, TRAINER_IMAGE, Site
 from tests.support.cluster.attach import attach
@@ -37,9 +37,14 @@ def site(cluster: Cluster) -> Site:
 
 
 @pytest.fixture(scope="session")
-def references(site: Site) -> Iterator[References]:
+def one_machine(site: Site) -> Iterator[OneMachine]:
     with _namespace(site) as name:
-        yield References(site, name)
+        yield OneMachine(site, name)
+
+
+@pytest.fixture(scope="session")
+def reference(one_machine: OneMachine) -> Reference:
+    return Reference(one_machine)
 
 
 @pytest.fixture
@@ -56,8 +61,8 @@ def pace(site: Site) -> Iterator[float]:
 
 
 @pytest.fixture
-def scene(site: Site, namespace: str, references: References, pace: float) -> Scene:
-    return Scene(site, namespace, references, pace)
+def scene(site: Site, namespace: str, reference: Reference, pace: float) -> Scene:
+    return Scene(site, namespace, reference, pace)
 
 
 @contextmanager

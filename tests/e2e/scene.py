@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,16 +13,17 @@ from tests.e2e.witness import Witness
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.e2e.reference import References
+    from tests.e2e.reference import Reference
     from tests.e2e.site import Site
 
 #: After the first checkpoints, and with most of the run to come.
 STEP = 50
-#: How long a run is to last, in seconds: time to disturb it, time for a lease to run out, a minute of silence. Few
-#: values, because what a run of each ends with is computed once on one machine.
-SHORT, LONG, LONGER = 12, 40, 80
+#: How long a run is to last by itself, in seconds: time to disturb it.
+SHORT = 12
 #: A run's steps are a multiple of this.
-_ROUND = 100
+ROUND = 100
+#: Steps of a run that goes on until it is told where to end: days, however fast the machine is.
+ENDLESS = 10_000_000
 
 
 @dataclass
@@ -30,38 +32,53 @@ class Scene:
 
     site: Site
     namespace: str
-    references: References
+    reference: Reference
     #: Steps a second that this machine's cluster makes.
     pace: float
 
-    def steps(self, seconds: float) -> int:
-        """Return the steps of a run that lasts this long."""
-        return max(2, round(seconds * self.pace / _ROUND)) * _ROUND
+    def steps(self, seconds: float = SHORT) -> int:
+        """Return the steps of a run that lasts about this long."""
+        return max(2, round(seconds * self.pace / ROUND)) * ROUND
 
     @contextmanager
-    def at_step(self, step: int = STEP, lasting: float = SHORT, **fields: Any) -> Iterator[Job]:
+    def at_step(self, step: int = STEP, *, endless: bool = False, **fields: Any) -> Iterator[Job]:
         """Give a job that has come to `step`; afterwards it must finish with the weights of an undisturbed run.
 
         Args:
             step: Where the test begins.
-            lasting: Seconds that the run would take by itself.
+            endless: The run goes on until the test is through, however long that takes, and is then told where to end;
+                else it ends by itself after about `SHORT` seconds, and the test must not take longer to disturb it.
             fields: What differs from `crew_spec`.
         """
-        job = self.apply(lasting, **fields)
+        job = self.apply(endless=endless, **fields)
         with Witness(job) as witness:
             job.until_step(step)
             yield job
+            if endless:
+                self.end(job)
             job.until_phase("Succeeded")
         witness.verdict()
-        self.ends_as_undisturbed(job, lasting)
+        self.ends_as_undisturbed(job)
 
-    def apply(self, lasting: float = SHORT, **fields: Any) -> Job:
+    def apply(self, *, endless: bool = False, **fields: Any) -> Job:
         """`kubectl apply` a job."""
-        return Job.apply(self.site, self.namespace, crew_spec(self.steps(lasting), **fields))
+        return Job.apply(self.site, self.namespace, crew_spec(ENDLESS if endless else self.steps(), **fields))
 
-    def ends_as_undisturbed(self, job: Job, lasting: float = SHORT) -> None:
+    def end(self, job: Job) -> None:
+        """Tell an endless run to end a little further on. What it is told can be changed only while it is suspended."""
+        patch(job, {"suspend": True})
+        job.until_phase("Suspended")
+        patch(job, {"suspend": False, "trainer": {"steps": (job.newest_checkpoint() // ROUND + 1) * ROUND}})
+
+    def ends_as_undisturbed(self, job: Job) -> None:
         """Compare the final weights with those of a run on one machine."""
-        assert job.weights() == self.references.of_spec(crew_spec(self.steps(lasting)))
+        assert job.weights() == self.reference.weights_at(job.newest_checkpoint())
+
+
+def patch(job: Job, spec: dict[str, Any]) -> None:
+    """`kubectl patch` a job's spec."""
+    words = ("--type=merge", "-p", json.dumps({"spec": spec}))
+    job.site.cluster.kubectl("patch", "-n", job.namespace, "dtj", job.name, *words)
 
 
 def measure_pace(site: Site, namespace: str) -> float:

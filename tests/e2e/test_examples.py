@@ -15,14 +15,14 @@ from tests.support.kube_api import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.e2e.reference import References
+    from tests.e2e.reference import OneMachine
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("manifest", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_succeeds_with_the_weights_of_a_local_run(
-    manifest: Path, site: Site, namespace: str, references: References
+    manifest: Path, site: Site, namespace: str, one_machine: OneMachine
 ) -> None:
     document = yaml.safe_load(manifest.read_text())
     site.cluster.kubectl("apply", "-n", namespace, "-f", str(manifest))
@@ -38,6 +38,6 @@ def test_an_example_succeeds_with_the_weights_of_a_local_run(
         assert {f"rank {rank} of 2: the average rank is 0.5" in logs for rank in (0, 1)} == {True}
     else:
         assert status["progress"]["step"] == document["spec"]["trainer"]["steps"]
-        assert job.weights() == references.of_spec(document["spec"])
+        assert job.weights() == one_machine.final_weights(document["spec"])
     line = site.cluster.kubectl("get", "dtj", "-n", namespace, job.name)
     assert "Succeeded" in line
