@@ -18,6 +18,7 @@ from tests.support.cluster.layout import Layout
 from tests.support.cluster.native import COMPONENTS, NativeCluster, down, leftovers
 from tests.support.cluster.network import run
 from tests.support.cluster.node_config import PAUSE_IMAGE
+from tests.support.cluster.traces import TUNABLES, control_groups
 from tests.support.kube_api import wait_until
 from tests.support.restricted import CONTAINER_SECURITY, POD_SECURITY
 
@@ -38,6 +39,7 @@ class Machine:
     filters: frozenset[str]
     mounts: frozenset[str]
     groups: frozenset[str]
+    tunables: frozenset[str]
 
     @classmethod
     def now(cls) -> Machine:
@@ -48,7 +50,8 @@ class Machine:
             routes=frozenset(run("ip", "route", "show", "table", "all").stdout.splitlines()),
             filters=frozenset(line for line in run("iptables-save").stdout.splitlines() if line.startswith("-A")),
             mounts=frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-            groups=frozenset(str(path) for path in Path("/sys/fs/cgroup").glob("*/k8s.io/*")),
+            groups=frozenset(str(path) for path in control_groups("*")),
+            tunables=frozenset(f"{name} {Path('/proc/sys', name).read_text().strip()}" for name in TUNABLES),
         )
 
 
