@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rowlock_operator.kube.permissions import ISOLATION_RULES, JOB_RULES, leader_rules
 from tests.e2e.jobs import Job, crew_spec
-from tests.e2e.scene import STEP
+from tests.e2e.scene import STEP, patch
 from tests.e2e.site import RELEASE, SYSTEM
 from tests.support.kube_api import wait_until
 
@@ -76,6 +76,12 @@ def eventful(scene: Scene) -> None:
         crew_spec(ttlSecondsAfterFinished=0, checkpoint={"storage": {"claimName": "own", "size": None}}),
     )
     wait_until(lambda: "CreateServiceRefused" in blocked.events(), 60, "the service in the way is told")
+    # The same told twice is one event whose count is raised.
+    for _ in range(2):
+        patch(blocked, {"suspend": True})
+        blocked.until_phase("Suspended")
+        patch(blocked, {"suspend": False})
+        blocked.until_phase("Pending")
     job.until_step(STEP)
     # Its labels gone, the pod is looked up by name when its successor finds the name taken.
     site.cluster.kubectl("label", "pod", "-n", namespace, "crew-worker-1", "rowlock.dev/job-")

@@ -135,7 +135,9 @@ class Witness:
             self._untrue(f"{before['phase']} became {now['phase']}")
         old, new = (status.get("progress") or {} for status in (before, now))
         backwards = new.get("step", 0) < old.get("step", 0)
-        if backwards and now["generation"] == before["generation"]:
+        # Before it says where it goes on from, the step is the one that the generation before it came to.
+        resumed = before.get("resumedFromStep") is not None
+        if backwards and resumed and now["generation"] == before["generation"]:
             self._untrue(f"step went from {old['step']} to {new.get('step', 0)} in generation {now['generation']}")
 
     # --- status and the world -------------------------------------------------------------------------

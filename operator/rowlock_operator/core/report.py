@@ -52,8 +52,18 @@ def take_reports(draft: Draft) -> None:
             continue
         if report.progress is not None:
             draft.status.progress = progress_status(report.progress)
+        elif launcher.worker == 0 and report.resumed_from >= 0:
+            _go_back(draft, report.resumed_from)
         if launcher.worker == 0:
             _take_checkpoint(draft, report)
+
+
+def _go_back(draft: Draft, step: int) -> None:
+    """Show a generation that has not said how far it is where it went on from: what was done after that is lost."""
+    progress = draft.status.progress
+    if progress is not None and progress.step > step:
+        percent = min(100, 100 * step // progress.total_steps) if progress.total_steps else 0
+        draft.status.progress = progress.model_copy(update={"step": step, "percent": percent})
 
 
 def _take_checkpoint(draft: Draft, report: Report) -> None:

@@ -108,3 +108,24 @@ def test_a_checkpoint_that_the_crew_no_longer_finds_is_not_shown() -> None:
     afresh = launcher(0, resumed_from=0)
     decision = decide(after(before, told), world(pod(0), pod(1), launchers=(afresh, launcher(1))), NOW)
     assert decision.status.last_checkpoint is None
+
+
+def test_a_crew_that_went_back_to_a_checkpoint_is_shown_there_and_not_where_it_had_been() -> None:
+    before = training_job()
+    far = world(pod(0), pod(1), launchers=(launcher(0, progress=progress(40)), launcher(1)))
+    current = after(before, decide(before, far, NOW))
+    lost = world(pod(0), pod(1, phase="Failed", exit_code=1), launchers=(launcher(0, progress=progress(40)),))
+    recovering = decide(current, lost, NOW)
+    assert recovering.status.progress is not None
+    assert (recovering.status.generation, recovering.status.progress.step) == (2, 40)
+    # It says where it goes on from before it says how far it is.
+    pods = (pod(0), pod(1, "pod-1b"))
+    crew = (launcher(0, "running", 2, resumed_from=30), launcher(1, "running", 2, uid="pod-1b", resumed_from=30))
+    resumed = decide(after(current, recovering), world(*pods, launchers=crew), later(3))
+    assert resumed.status.progress is not None
+    assert (resumed.status.resumed_from_step, resumed.status.progress.step) == (30, 30)
+    assert resumed.status.progress.percent == 30
+    again = (launcher(0, "running", 2, resumed_from=30, progress=progress(31)), crew[1])
+    on = decide(after(current, resumed), world(*pods, launchers=again), later(4))
+    assert on.status.progress is not None
+    assert on.status.progress.step == 31
