@@ -23,7 +23,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     for variable in ("PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY",
-                     "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES"):  # fmt: skip
+                     "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "IMAGE_TOOL"):  # fmt: skip
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -31,6 +31,19 @@ def test_docker_is_taken_if_its_daemon_answers(tmp_path):
     stand_in(tmp_path, "docker", 0)
     stand_in(tmp_path, "podman", 0)
     assert find_tool() == "docker"
+
+
+def test_the_tool_that_is_asked_for_is_taken_or_missed(tmp_path, monkeypatch):
+    stand_in(tmp_path, "docker", 0)
+    stand_in(tmp_path, "podman", 0)
+    monkeypatch.setenv("IMAGE_TOOL", "podman")
+    assert find_tool() == "podman"
+    (tmp_path / "podman").unlink()
+    with pytest.raises(ImageError, match="IMAGE_TOOL is podman, and there is no podman here"):
+        find_tool()
+    monkeypatch.setenv("IMAGE_TOOL", "buildah")
+    with pytest.raises(ImageError, match="IMAGE_TOOL is 'buildah', must be docker or podman"):
+        find_tool()
 
 
 def test_podman_is_taken_where_no_daemon_answers(tmp_path):

@@ -59,6 +59,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     monkeypatch.setenv("ROWLOCK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(attach.VARIABLE, raising=False)
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     kind.kind_program.cache_clear()
     kind.kubectl_program.cache_clear()
@@ -277,3 +278,13 @@ def authority(tmp_path: Path) -> bytes:
     files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "crt")]
     subprocess.run(["openssl", *words, *files], check=True, capture_output=True)
     return (tmp_path / "crt").read_bytes()
+
+
+def test_the_sort_that_is_asked_for_goes_before_what_the_machine_has(
+    calls: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(attach.VARIABLE, "native")
+    assert attach.sort_of_machine() == "native"
+    monkeypatch.setenv(attach.VARIABLE, "k3s")
+    with pytest.raises(ValueError, match="ROWLOCK_CLUSTER is 'k3s', must be kind or native"):
+        attach.sort_of_machine()
