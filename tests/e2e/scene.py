@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.jobs import Job, crew_spec
-from tests.e2e.witness import Witness
+from tests.e2e.witness import PATIENCE, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,17 +41,20 @@ class Scene:
         return max(2, round(seconds * self.pace / ROUND)) * ROUND
 
     @contextmanager
-    def at_step(self, step: int = STEP, *, endless: bool = False, **fields: Any) -> Iterator[Job]:
+    def at_step(
+        self, step: int = STEP, *, endless: bool = False, patience: float = PATIENCE, **fields: Any
+    ) -> Iterator[Job]:
         """Give a job that has come to `step`; afterwards it must finish with the weights of an undisturbed run.
 
         Args:
             step: Where the test begins.
             endless: The run goes on until the test is through, however long that takes, and is then told where to end;
                 else it ends by itself after about `SHORT` seconds, and the test must not take longer to disturb it.
+            patience: How long status may lag behind the facts, in seconds.
             fields: What differs from `crew_spec`.
         """
         job = self.apply(endless=endless, **fields)
-        with Witness(job) as witness:
+        with Witness(job, patience) as witness:
             job.until_step(step)
             yield job
             if endless:

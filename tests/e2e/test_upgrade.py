@@ -10,6 +10,9 @@ from tests.support.kube_api import wait_until
 if TYPE_CHECKING:
     from tests.e2e.scene import Scene
 
+#: While no operator is installed nobody writes status; the next one waits until the lease of the last is over.
+AWAY_SECONDS = 120.0
+
 
 def test_an_upgrade_of_the_operator_disturbs_no_training(scene: Scene) -> None:
     with scene.at_step(endless=True) as job:
@@ -25,7 +28,7 @@ def test_an_upgrade_of_the_operator_disturbs_no_training(scene: Scene) -> None:
 
 
 def test_an_operator_installed_again_takes_the_job_over(scene: Scene) -> None:
-    with scene.at_step(endless=True) as job:
+    with scene.at_step(endless=True, patience=AWAY_SECONDS) as job:
         try:
             scene.site.uninstall()
             assert job.body() is not None, "the definition and the job stay"

@@ -29,8 +29,9 @@ _FINISHED = ("Succeeded", "Failed")
 class Witness:
     """Watches one job from start to end; `verdict` fails the test if it saw something untrue."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, patience: float = PATIENCE) -> None:
         self._job = job
+        self._patience = patience
         self._stopping = threading.Event()
         self._before: JsonObject = {}
         self._contradicted: dict[str, float] = {}
@@ -167,8 +168,8 @@ class Witness:
     def _lasting(self, what: str, contradicted: bool, words: str) -> None:
         if not contradicted:
             self._contradicted.pop(what, None)
-        elif time.monotonic() - self._contradicted.setdefault(what, time.monotonic()) > PATIENCE:
-            self._untrue(f"for more than {PATIENCE:.0f} s: {words}")
+        elif time.monotonic() - self._contradicted.setdefault(what, time.monotonic()) > self._patience:
+            self._untrue(f"for more than {self._patience:.0f} s: {words}")
 
     def _untrue(self, words: str) -> None:
         self.untruths.append(words)
