@@ -16,7 +16,7 @@ from rowlock.api.v1alpha1 import CHECKPOINTS_PATH
 from tests.e2e.jobs import RESOURCES
 from tests.e2e.site import TRAINER_IMAGE
 from tests.support.kube_api import JsonObject
-from tests.support.restricted import CONTAINER_SECURITY, POD_SECURITY
+from tests.support.restricted import run_once
 
 WORKERS = 4
 JOB = "crew"
@@ -179,21 +179,11 @@ def _peer_pod(command: str) -> JsonObject:
         "volumeMounts": [
             {"name": "script", "mountPath": _SCRIPTS_PATH},
             {"name": "records", "mountPath": CHECKPOINTS_PATH},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (an emptyDir)
-        ],
-        "securityContext": CONTAINER_SECURITY,
-    }
-    return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "securityContext": POD_SECURITY,
-        "containers": [container],
-        "volumes": [
-            _script_volume(),
-            {"name": "records", "persistentVolumeClaim": {"claimName": "records"}},
-            {"name": "tmp", "emptyDir": {}},
         ],
     }
+    return run_once(
+        container, [_script_volume(), {"name": "records", "persistentVolumeClaim": {"claimName": "records"}}]
+    )
 
 
 def _script_volume() -> JsonObject:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.cluster.daemons import command_lines
 from tests.support.cluster.layout import Layout
-from tests.support.cluster.native import COMPONENTS, NativeCluster, down, leftovers
+from tests.support.cluster.native import NativeCluster, down, is_component, leftovers
 from tests.support.cluster.network import run
 from tests.support.cluster.node_config import PAUSE_IMAGE
 from tests.support.cluster.traces import TUNABLES, control_groups
@@ -45,7 +45,7 @@ class Machine:
     def now(cls) -> Machine:
         links = json.loads(run("ip", "-json", "link", "show").stdout)
         return cls(
-            programs=frozenset(f"{pid} {line[0]}" for pid, line in command_lines().items() if _is_program(line)),
+            programs=frozenset(f"{pid} {line[0]}" for pid, line in command_lines().items() if is_component(line)),
             links=frozenset(link["ifname"] for link in links),
             routes=frozenset(run("ip", "route", "show", "table", "all").stdout.splitlines()),
             filters=frozenset(line for line in run("iptables-save").stdout.splitlines() if line.startswith("-A")),
@@ -53,11 +53,6 @@ class Machine:
             groups=frozenset(str(path) for path in control_groups("*")),
             tunables=frozenset(f"{name} {Path('/proc/sys', name).read_text().strip()}" for name in TUNABLES),
         )
-
-
-def _is_program(line: list[str]) -> bool:
-    name = Path(line[0]).name
-    return name in COMPONENTS or name.startswith("containerd-shim")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import errno
 import json
 from typing import TYPE_CHECKING
 
-from rowlock_trainer.checkpoint import list_checkpoints
+from tests.e2e.jobs import newest
 from tests.support.kube_api import wait_until
 
 if TYPE_CHECKING:
@@ -93,13 +93,13 @@ def fill(volume: Path) -> Path:
 
 def flip_byte(job: Job) -> int:
     """Change one byte in the largest file of the newest checkpoint; return the checkpoint's step."""
-    newest = max(list_checkpoints(job.checkpoints), key=lambda note: note.step)
-    files = [path for path in (job.checkpoints / newest.name).rglob("*") if path.is_file()]
+    bad = newest(job.checkpoints)
+    files = [path for path in (job.checkpoints / bad.name).rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 0x40
     largest.write_bytes(content)
-    return newest.step
+    return bad.step
 
 
 def ended(job: Job, pod: JsonObject, seconds: float = 60.0) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from rowlock.protocol import CheckpointNote
     from tests.support.kube_api import JsonObject
 
 #: Importing torch in every pod of a crew at once, on two cores, is most of what a test waits for.
@@ -46,6 +47,11 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
         )
     return result
+
+
+def newest(checkpoints: Path) -> CheckpointNote:
+    """Return the newest checkpoint in a folder of them."""
+    return max(list_checkpoints(checkpoints), key=lambda note: note.step)
 
 
 class Job:
@@ -122,12 +128,11 @@ class Job:
 
     def newest_checkpoint(self) -> int:
         """Step of the newest checkpoint on the volume, whatever status knows of it."""
-        return max(note.step for note in list_checkpoints(self.checkpoints))
+        return newest(self.checkpoints).step
 
     def weights(self) -> str:
         """SHA-256 of all weights in the newest checkpoint."""
-        newest = max(list_checkpoints(self.checkpoints), key=lambda note: note.step)
-        return weights_digest(self.checkpoints, newest.name)
+        return weights_digest(self.checkpoints, newest(self.checkpoints).name)
 
     # --- what is waited for ---------------------------------------------------------------------------
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rowlock_trainer.checkpoint import list_checkpoints, weights_digest
-from tests.e2e.jobs import crew_spec
+from tests.e2e.jobs import crew_spec, newest
 from tests.e2e.scene import ROUND
 from tests.e2e.site import TRAINER_IMAGE
 from tests.support.kube_api import wait_until
-from tests.support.restricted import CONTAINER_SECURITY, POD_SECURITY
+from tests.support.restricted import run_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,8 +62,7 @@ class OneMachine:
     def final_weights(self, spec: dict[str, Any]) -> str:
         """Return the SHA-256 of the final weights of a job of this spec."""
         checkpoints = self.run(spec)
-        newest = max(list_checkpoints(checkpoints), key=lambda note: note.step)
-        return weights_digest(checkpoints, newest.name)
+        return weights_digest(checkpoints, newest(checkpoints).name)
 
     def run(self, spec: dict[str, Any]) -> Path:
         """Run a job of this spec to its end; return where its checkpoints are."""
@@ -104,25 +103,17 @@ def _objects(name: str, manifest: str) -> list[JsonObject]:
 
 
 def _pod_spec(name: str) -> JsonObject:
-    container = {
+    container: dict[str, Any] = {
         "name": "run",
         "image": TRAINER_IMAGE,
         "command": _RUN,
         "volumeMounts": [
             {"name": "manifest", "mountPath": "/manifest"},
             {"name": "state", "mountPath": "/state"},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the container)
-        ],
-        "securityContext": CONTAINER_SECURITY,
-    }
-    return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "securityContext": POD_SECURITY,
-        "containers": [container],
-        "volumes": [
-            {"name": "manifest", "configMap": {"name": name}},
-            {"name": "state", "persistentVolumeClaim": {"claimName": name}},
-            {"name": "tmp", "emptyDir": {}},
         ],
     }
+    volumes = [
+        {"name": "manifest", "configMap": {"name": name}},
+        {"name": "state", "persistentVolumeClaim": {"claimName": name}},
+    ]
+    return run_once(container, volumes)

@@ -18,3 +18,16 @@ CONTAINER_SECURITY: dict[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
 }
+
+
+def run_once(container: dict[str, Any], volumes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the spec of a pod that runs a container to its end, with a /tmp that can be written to."""
+    tmp = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 (in the container, an emptyDir)
+    mounts = [*container["volumeMounts"], tmp]
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": POD_SECURITY,
+        "containers": [container | {"volumeMounts": mounts, "securityContext": CONTAINER_SECURITY}],
+        "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
+    }

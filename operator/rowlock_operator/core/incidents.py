@@ -218,17 +218,23 @@ def _blame(draft: Draft, pods: list[Incident], ranks: list[Incident]) -> Inciden
     return _peer_lost(draft, followers, gone) if followers else None
 
 
+def _is_going(draft: Draft, member: WorkerStatus) -> bool:
+    """Whether a worker that is neither lost nor done has a pod that is being deleted."""
+    pod = draft.pod(member.index)
+    if pod is None or pod.uid != member.pod_uid or member.phase in ("Lost", "Done"):
+        return False
+    return pod.deleting_since is not None
+
+
 def _sent_away(draft: Draft) -> list[Incident]:
     """Workers for whose sake the crew saved: theirs are not always the first ranks to have ended."""
     found = []
     for member in draft.members:
-        pod, launcher = draft.pod(member.index), draft.launcher(member.index)
-        if member.phase in ("Lost", "Done"):
-            continue
-        if pod is not None and pod.uid == member.pod_uid and pod.deleting_since is not None:
+        launcher = draft.launcher(member.index)
+        if _is_going(draft, member):
             words = f"worker {member.index}: its pod is being deleted, and the crew saved"
             found.append(Incident("preemption", "PodDeleted", words, worker=member.index))
-        elif launcher is not None and launcher.report.leaving:
+        elif member.phase not in ("Lost", "Done") and launcher is not None and launcher.report.leaving:
             words = f"worker {member.index}: got SIGTERM, and the crew saved"
             found.append(Incident("preemption", "Preempted", words, worker=member.index))
     return found
@@ -238,10 +244,8 @@ def _going(draft: Draft) -> list[Incident]:
     """Workers whose pod is being deleted and whose launcher is not heard: who lost a peer lost one of these."""
     found = []
     for member in draft.members:
-        pod, launcher = draft.pod(member.index), draft.launcher(member.index)
-        if pod is None or pod.uid != member.pod_uid or pod.deleting_since is None or member.phase in ("Lost", "Done"):
-            continue
-        if launcher is not None and launcher.connected:
+        launcher = draft.launcher(member.index)
+        if not _is_going(draft, member) or (launcher is not None and launcher.connected):
             continue
         words = f"worker {member.index}: its pod is being deleted, and its launcher is gone"
         found.append(Incident("preemption", "PodDeleted", words, worker=member.index))

@@ -231,19 +231,7 @@ class Actions:
                     Refusal(action_name(action), "NoToken", f"{words}: delete it to have it made anew")
                 )
         elif _will_not_go(body):
-            since = body["metadata"]["deletionTimestamp"]
-            words = (
-                f"{resource.plural} {name!r} in namespace {job.namespace!r} is an earlier job's, was to be gone by "
-                f"{since} and does not go"
-            )
-            if resource is PODS:
-                words += (
-                    ": its node is most likely dead. Once nothing of it runs any more, "
-                    f"`kubectl delete pod -n {job.namespace} {name} --force --grace-period=0`"
-                )
-            else:
-                words += f": see its finalizers, {', '.join(body['metadata'].get('finalizers') or ['none'])}"
-            outcome.refusals.append(Refusal(action_name(action), "NameTaken", words))
+            outcome.refusals.append(Refusal(action_name(action), "NameTaken", _stuck_words(resource, body)))
         elif owner is not None or body["metadata"].get("deletionTimestamp"):
             outcome.again_after = IN_THE_WAY_SECONDS
         else:
@@ -332,6 +320,20 @@ def _will_not_go(body: Json) -> bool:
     """Whether an object should have been gone for long: its deletionTimestamp is when its grace ends."""
     due = body["metadata"].get("deletionTimestamp")
     return due is not None and datetime.now(UTC) > parse_time(due) + timedelta(seconds=FORCE_AFTER_SECONDS)
+
+
+def _stuck_words(resource: Resource, body: Json) -> str:
+    """Say of an earlier job's object that it does not go, and the way out."""
+    meta = body["metadata"]
+    namespace, name = meta["namespace"], meta["name"]
+    words = (
+        f"{resource.plural} {name!r} in namespace {namespace!r} is an earlier job's, was to be gone by "
+        f"{meta['deletionTimestamp']} and does not go"
+    )
+    if resource is PODS:
+        force = f"`kubectl delete pod -n {namespace} {name} --force --grace-period=0`"
+        return f"{words}: its node is most likely dead. Once nothing of it runs any more, {force}"
+    return f"{words}: see its finalizers, {', '.join(meta.get('finalizers') or ['none'])}"
 
 
 def _exists_already(error: ApiError) -> bool:

@@ -273,12 +273,13 @@ def _processes(layout: Layout) -> list[int]:
     found = [
         pid
         for pid, line in command_lines().items()
-        if _is_component(line) and any(folder in word for word in line for folder in ours)
+        if is_component(line) and any(folder in word for word in line for folder in ours)
     ]
     found += traces.container_processes(layout)
     return [pid for pid in descendants(found) if start_time(pid) is not None]
 
 
-def _is_component(line: Sequence[str]) -> bool:
+def is_component(line: Sequence[str]) -> bool:
+    """Whether a command line is that of a program that a cluster is made of, be it this one's or another's."""
     name = Path(line[0]).name
     return name in COMPONENTS or name.startswith("containerd-shim") or isolation.__name__ in line

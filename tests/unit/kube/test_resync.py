@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -47,17 +49,13 @@ class Heard:
         self.rounds += resource is ORDER[-1][0]
 
 
-def resync(server: Server, heard: Heard) -> Resync:
-    return Resync(server, Cluster(), heard, WorkQueue(), Metrics(), namespaces=(), seconds=PERIOD)  # type: ignore[arg-type]
-
-
-async def run_for(seconds: float, listing: Resync) -> asyncio.Task[None]:
+@asynccontextmanager
+async def running(server: Server, heard: Heard, seconds: float) -> AsyncIterator[Resync]:
+    """A resync that has run for some time, and does so to the end of the block."""
+    listing = Resync(server, Cluster(), heard, WorkQueue(), Metrics(), namespaces=(), seconds=PERIOD)  # type: ignore[arg-type]
     task = asyncio.create_task(listing.run())
     await asyncio.sleep(seconds)
-    return task
-
-
-async def cancelled(task: asyncio.Task[None]) -> None:
+    yield listing
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -67,17 +65,15 @@ def test_who_cannot_wait_is_served_at_once_after_an_outage_however_long_it_was()
     async def scenario() -> None:
         server, heard = Server(), Heard()
         server.away = ApiError(0, "Unreachable", "no answer")
-        listing = resync(server, heard)
-        task = await run_for(1000, listing)
-        last, rounds = server.asked[-1], len(server.asked)
-        server.away = None
-        asked_at = asyncio.get_running_loop().time()
-        # In the middle of a pause, which is of 30 s to a minute by now.
-        assert asked_at > last
-        await listing.anew()
-        assert server.asked[rounds:] == [asked_at]
-        assert heard.rounds == 1
-        await cancelled(task)
+        async with running(server, heard, 1000) as listing:
+            last, rounds = server.asked[-1], len(server.asked)
+            server.away = None
+            asked_at = asyncio.get_running_loop().time()
+            # In the middle of a pause, which is of 30 s to a minute by now.
+            assert asked_at > last
+            await listing.anew()
+            assert server.asked[rounds:] == [asked_at]
+            assert heard.rounds == 1
 
     virtual_time.run(scenario())
 
@@ -86,17 +82,15 @@ def test_who_cannot_wait_does_not_make_it_hammer_a_server_that_is_away() -> None
     async def scenario() -> None:
         server, heard = Server(), Heard()
         server.away = ApiError(0, "Unreachable", "no answer")
-        listing = resync(server, heard)
-        task = await run_for(1000, listing)
-        rounds = len(server.asked)
-        waiting = asyncio.create_task(listing.anew())
-        await asyncio.sleep(10)
-        # The delays begin anew: 0.1 s, 0.2 s, ... 6.4 s at most, half of that at least.
-        assert 5 <= len(server.asked) - rounds <= 10
-        server.away = None
-        await waiting
-        assert heard.rounds == 1
-        await cancelled(task)
+        async with running(server, heard, 1000) as listing:
+            rounds = len(server.asked)
+            waiting = asyncio.create_task(listing.anew())
+            await asyncio.sleep(10)
+            # The delays begin anew: 0.1 s, 0.2 s, ... 6.4 s at most, half of that at least.
+            assert 5 <= len(server.asked) - rounds <= 10
+            server.away = None
+            await waiting
+            assert heard.rounds == 1
 
     virtual_time.run(scenario())
 
@@ -105,12 +99,10 @@ def test_a_server_that_names_a_time_to_come_back_is_given_it() -> None:
     async def scenario() -> None:
         server, heard = Server(), Heard()
         server.away = ApiError(429, "TooManyRequests", "busy", retry_after=30.0)
-        listing = resync(server, heard)
-        task = await run_for(1, listing)
-        server.away = None
-        await listing.anew()
-        assert server.asked == [0, 30]
-        await cancelled(task)
+        async with running(server, heard, 1) as listing:
+            server.away = None
+            await listing.anew()
+            assert server.asked == [0, 30]
 
     virtual_time.run(scenario())
 
@@ -118,11 +110,9 @@ def test_a_server_that_names_a_time_to_come_back_is_given_it() -> None:
 def test_one_who_asks_while_a_round_is_on_its_way_gets_the_next_one() -> None:
     async def scenario() -> None:
         server, heard = Server(), Heard()
-        listing = resync(server, heard)
-        task = await run_for(1, listing)
-        assert heard.rounds == 1
-        await listing.anew()
-        assert heard.rounds == 2
-        await cancelled(task)
+        async with running(server, heard, 1) as listing:
+            assert heard.rounds == 1
+            await listing.anew()
+            assert heard.rounds == 2
 
     virtual_time.run(scenario())
