@@ -116,23 +116,25 @@ class Timeline:
             if pod.phase == "Failed" and pod.deleting_since is None and pod.exit_code != ExitCode.SAVED
         }
         exits = {
-            f"{launcher.pod_uid}/{launcher.report.generation}/{end.rank}": end
+            f"{launcher.pod_uid}/{launcher.report.generation}/{end.rank}": (launcher.report.generation, end)
             for launcher in launchers
             for end in launcher.report.exits
             if end.code != ExitCode.SAVED and not launcher.report.leaving
         }
         fresh = (ended | set(exits)) - self._lost
         self._lost |= fresh
-        if not fresh:
-            return
         current = self._open()
         if current is None:
+            # Ranks of an earlier generation were ended to make way for this one: they tell of a loss, and are none.
+            if not any(name in ended or exits[name][0] == generation for name in fresh):
+                return
             current = Recovery(generation, time.time(), self._step)
             self.recoveries.append(current)
         for uid in fresh & set(struck):
             current.reached(struck[uid], exact=True)
         for name in fresh & set(exits):
-            current.reached(exits[name].step, exact=_speaks_for_itself(exits[name]))
+            end = exits[name][1]
+            current.reached(end.step, exact=_speaks_for_itself(end))
 
     def _open(self) -> Recovery | None:
         if self.recoveries and self.recoveries[-1].stepped_at is None:

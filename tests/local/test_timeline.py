@@ -89,6 +89,12 @@ def test_a_worker_told_to_go_is_no_loss_however_its_ranks_took_it() -> None:
     assert timeline.recoveries == []
 
 
+def test_ranks_that_make_way_for_a_new_generation_are_no_loss_of_it() -> None:
+    timeline = Timeline()
+    timeline.look(2, (), (reports(1, 50, exits=(RankExit(0, 137, 50, "killed by SIGKILL", 1.0),)),))
+    assert timeline.recoveries == []
+
+
 def test_several_kills_of_one_worker_come_one_by_one_with_its_pods() -> None:
     faults = Faults([Kill(1, 60), Kill(1, 20), Kill(0, 5)])
     assert faults.arm(1, "first") == "kill@20"

@@ -14,13 +14,14 @@ from rowlock.local.pods import LocalPods
 from rowlock_operator.core.model import Pod
 from tests.local.runs import finish, manifest, place, status
 
-#: Tells this rank's launcher (its parent's parent) to go, in the first generation.
+#: In the first generation rank 0 tells its launcher (its parent's parent) to go; both are ended by their launchers.
 PREEMPT = """
 import os, pathlib, signal, time
-if os.environ["ROWLOCK_GENERATION"] == "1" and os.environ["RANK"] == "0":
-    launcher = int(pathlib.Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(launcher, signal.SIGTERM)
-    time.sleep(1000)  # ended by the launcher
+if os.environ["ROWLOCK_GENERATION"] == "1":
+    if os.environ["RANK"] == "0":
+        launcher = int(pathlib.Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(launcher, signal.SIGTERM)
+    time.sleep(1000)
 """
 
 
