@@ -21,16 +21,17 @@ import json, pathlib
 stats = {p.parent.name: p.read_text() for p in pathlib.Path("/proc").glob("[0-9]*/stat")}
 print(json.dumps({pid: stat.rpartition(")")[2].split()[1] for pid, stat in stats.items()}))
 """
-#: Fills memory until one of the ranks is gone.
+#: Fills memory until the kernel says that it killed: by a process that is seen to be gone, it may have killed two.
 _HOG = """
 import os, pathlib
-def children(pids):
-    stats = {p.parent.name: p.read_text() for p in pathlib.Path("/proc").glob("[0-9]*/stat")}
-    return [pid for pid, stat in stats.items() if stat.rpartition(")")[2].split()[1] in pids]
-rank = pathlib.Path("/proc", children(children(["1"]))[0])
+counters = [pathlib.Path("/sys/fs/cgroup", name) for name in ("memory/memory.oom_control", "memory.events")]
+counter = next(path for path in counters if path.exists())
+def killed():
+    return dict(line.split() for line in counter.read_text().splitlines())["oom_kill"]
+before = killed()
 with open("/dev/shm/hog", "wb", buffering=0) as hog:
     os.unlink("/dev/shm/hog")
-    while rank.exists():
+    while killed() == before:
         hog.write(bytes(2**20))
 """
 
@@ -67,9 +68,14 @@ def delete_pod(job: Job, worker: int, *, force: bool = False) -> None:
 def run_out_of_memory(job: Job, worker: int) -> None:
     """Fill the container's memory until the kernel kills its largest process, and let go at once.
 
-    What is in /dev/shm counts for the container but belongs to no process, so the victim is a rank.
+    What is in /dev/shm counts for the container but belongs to no process, so the victim is a rank, or the warm
+    parent that ranks die with. Under cgroup v2 the kubelet has the kernel kill all of the container, this with it.
     """
-    exec_in(job, worker, "python3", "-c", _HOG)
+    try:
+        exec_in(job, worker, "python3", "-c", _HOG)
+    except RuntimeError as error:
+        if "exit code 137" not in str(error):
+            raise
 
 
 def drain(job: Job, node: str) -> None:
