@@ -70,11 +70,6 @@ def eventful(scene: Scene) -> None:
     blocker = {"metadata": {"name": "blocked"}, "spec": {"ports": ports}}
     site.api.create(f"/api/v1/namespaces/{namespace}/services", blocker).ok()
     blocked = Job.apply(site, namespace, crew_spec(), "blocked")
-    job = Job.apply(
-        site,
-        namespace,
-        crew_spec(ttlSecondsAfterFinished=0, checkpoint={"storage": {"claimName": "own", "size": None}}),
-    )
     wait_until(lambda: "CreateServiceRefused" in blocked.events(), 60, "the service in the way is told")
     # The same told twice is one event whose count is raised.
     for _ in range(2):
@@ -82,6 +77,7 @@ def eventful(scene: Scene) -> None:
         blocked.until_phase("Suspended")
         patch(blocked, {"suspend": False})
         blocked.until_phase("Pending")
+    job = scene.apply(ttlSecondsAfterFinished=0, checkpoint={"storage": {"claimName": "own", "size": None}})
     job.until_step(STEP)
     # Its labels gone, the pod is looked up by name when its successor finds the name taken.
     site.cluster.kubectl("label", "pod", "-n", namespace, "crew-worker-1", "rowlock.dev/job-")
