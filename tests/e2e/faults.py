@@ -23,15 +23,12 @@ print(json.dumps({pid: stat.rpartition(")")[2].split()[1] for pid, stat in stats
 """
 #: Fills memory until the kernel says that it killed: by a process that is seen to be gone, it may have killed two.
 _HOG = """
-import os, pathlib
-counters = [pathlib.Path("/sys/fs/cgroup", name) for name in ("memory/memory.oom_control", "memory.events")]
-counter = next(path for path in counters if path.exists())
-def killed():
-    return dict(line.split() for line in counter.read_text().splitlines())["oom_kill"]
-before = killed()
+import os
+from rowlock_trainer.launcher.process import out_of_memory_kills
+before = out_of_memory_kills()
 with open("/dev/shm/hog", "wb", buffering=0) as hog:
     os.unlink("/dev/shm/hog")
-    while killed() == before:
+    while out_of_memory_kills() == before:
         hog.write(bytes(2**20))
 """
 
