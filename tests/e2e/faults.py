@@ -126,4 +126,4 @@ def replaced(job: Job, pod: JsonObject, seconds: float = 180.0) -> None:
         found = [one for one in job.pods() if one["metadata"]["labels"]["rowlock.dev/worker"] == str(worker)]
         return any(one["metadata"]["uid"] != pod["metadata"]["uid"] for one in found)
 
-    wait_until(there, seconds, f"worker {worker} has another pod")
+    job.wait(there, f"worker {worker} has another pod", seconds)

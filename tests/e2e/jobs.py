@@ -151,11 +151,15 @@ class Job:
                 raise AssertionError(f"the job failed; waited for: {what}\n{self.diagnosis()}")
             return False
 
+        self.wait(look, what, seconds)
+        return seen[0]
+
+    def wait(self, holds: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
+        """Wait until anything about it is as wanted; a wait in vain says all that is known of the job."""
         try:
-            wait_until(look, seconds, what, interval_seconds=0.1)
+            wait_until(holds, seconds, what, interval_seconds=0.1)
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.diagnosis()}") from None
-        return seen[0]
 
     def until_phase(self, phase: str, seconds: float = DEADLINE) -> JsonObject:
         """Wait for a phase."""
@@ -166,6 +170,10 @@ class Job:
         return self.until(
             lambda status: (status.get("progress") or {}).get("step", 0) >= step, f"step {step} is reached", seconds
         )
+
+    def trains_on(self) -> None:
+        """Wait for a checkpoint that is newer than the newest of now."""
+        self.until_checkpoint(self.newest_checkpoint() + 1)
 
     def until_checkpoint(self, step: int = 1) -> JsonObject:
         """Wait for a verified checkpoint of this step or a later one."""

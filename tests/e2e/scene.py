@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
     from tests.e2e.reference import Reference
     from tests.e2e.site import Site
+    from tests.support.kube_api import JsonObject
 
 #: After the first checkpoints, and with most of the run to come.
 STEP = 50
-#: How long a run is to last by itself, in seconds: time to disturb it.
+#: How long a run that nothing disturbs lasts, in seconds.
 SHORT = 12
 #: A run's steps are a multiple of this.
 ROUND = 100
-#: Steps of a run that goes on until it is told where to end: days, however fast the machine is.
+#: Steps of a run that goes on until it is told where to end: days, however fast the machine is. One that lasts just
+#: long enough to be disturbed would at times be over before: paces differ several times over from minute to minute.
 ENDLESS = 10_000_000
 
 
@@ -42,25 +44,28 @@ class Scene:
 
     @contextmanager
     def at_step(
-        self, step: int = STEP, *, endless: bool = False, patience: float = PATIENCE, **fields: Any
+        self, *, failures: int = 0, preemptions: int = 0, patience: float = PATIENCE, **fields: Any
     ) -> Iterator[Job]:
-        """Give a job that has come to `step`; afterwards it must finish with the weights of an undisturbed run.
+        """Give a job that has come to `STEP` and trains on until the test is through, however long that takes.
+
+        Then it has to recover, to count what befell it, and to finish with the weights of an undisturbed run.
 
         Args:
-            step: Where the test begins.
-            endless: The run goes on until the test is through, however long that takes, and is then told where to end;
-                else it ends by itself after about `SHORT` seconds, and the test must not take longer to disturb it.
+            failures: Failures that it is to have counted when it trains again.
+            preemptions: Preemptions that it is to have counted by then.
             patience: How long status may lag behind the facts, in seconds.
             fields: What differs from `crew_spec`.
         """
-        job = self.apply(endless=endless, **fields)
+        job = self.apply(endless=True, **fields)
         with Witness(job, patience) as witness:
-            job.until_step(step)
+            job.until_step(STEP)
             yield job
-            if endless:
-                self.end(job)
+            job.until(lambda status: recovered(status) == (failures, preemptions), "it has counted this and trains")
+            job.trains_on()
+            self.end(job)
             job.until_phase("Succeeded")
         witness.verdict()
+        counted(job, failures, preemptions)
         self.ends_as_undisturbed(job)
 
     def apply(self, *, endless: bool = False, **fields: Any) -> Job:
@@ -89,6 +94,13 @@ def measure_pace(site: Site, namespace: str) -> float:
     status = Job.apply(site, namespace, crew_spec(400), "pace").until_phase("Succeeded")
     samples = float(status["progress"]["samplesPerSecond"])
     return samples / int(crew_spec()["trainer"]["globalBatchSize"])
+
+
+def recovered(status: JsonObject) -> tuple[int, int] | None:
+    """The failures and preemptions counted by a crew that trains; None while it does not, or a fault is unsettled."""
+    if status.get("phase") != "Running" or status.get("unsettled"):
+        return None
+    return status["failures"]["count"], status["preemptions"]["count"]
 
 
 def counted(job: Job, failures: int, preemptions: int) -> None:

@@ -21,33 +21,29 @@ if TYPE_CHECKING:
 
 
 def test_a_killed_process_is_a_failure(scene: Scene) -> None:
-    with scene.at_step() as job:
+    with scene.at_step(failures=1) as job:
         faults.kill_rank(job, 1)
-    counted(job, 1, 0)
     assert job.status["failures"]["last"]["exitCode"] == 137
 
 
 def test_a_killed_container_is_a_failure(scene: Scene) -> None:
-    with scene.at_step() as job:
+    with scene.at_step(failures=1) as job:
         faults.kill_container(job, 1)
-    counted(job, 1, 0)
 
 
 def test_a_rank_killed_for_memory_is_a_failure(scene: Scene) -> None:
-    with scene.at_step() as job:
+    with scene.at_step(failures=1) as job:
         faults.run_out_of_memory(job, 0)
-    counted(job, 1, 0)
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["with-grace", "without-grace"])
 def test_a_deleted_pod_is_a_preemption(scene: Scene, *, force: bool) -> None:
-    with scene.at_step() as job:
+    with scene.at_step(preemptions=1) as job:
         faults.delete_pod(job, 1, force=force)
-    counted(job, 0, 1)
 
 
 def test_a_drained_node_is_a_preemption_and_costs_no_step(scene: Scene) -> None:
-    with scene.at_step() as job:
+    with scene.at_step(preemptions=1) as job:
         node = job.pod(1)["spec"]["nodeName"]
         before = [pod for pod in job.pods() if pod["spec"]["nodeName"] == node]
         try:
@@ -59,14 +55,13 @@ def test_a_drained_node_is_a_preemption_and_costs_no_step(scene: Scene) -> None:
             scene.site.cluster.kubectl("uncordon", node)
         resumed = job.until(lambda status: bool(status.get("resumedFromStep")), "the crew goes on")
         assert resumed["resumedFromStep"] >= STEP
-    counted(job, 0, 1)
 
 
 def test_a_node_without_power_is_a_preemption(scene: Scene) -> None:
     cluster = scene.site.cluster
     leader = scene.site.await_leader()["spec"]["nodeName"]
     assert len(cluster.node_names) > 2, "two nodes beside the leader's are needed: make cluster NODES=3"
-    with scene.at_step(template={"spec": {"affinity": off_node(leader)}}) as job:
+    with scene.at_step(preemptions=1, template={"spec": {"affinity": off_node(leader)}}) as job:
         lost = job.pod(1)
         node = lost["spec"]["nodeName"]
         cluster.power_off(node)
@@ -75,7 +70,6 @@ def test_a_node_without_power_is_a_preemption(scene: Scene) -> None:
             job.until_phase("Running")
         finally:
             cluster.power_on(node)
-    counted(job, 0, 1)
 
 
 def test_a_deleted_operator_disturbs_nobody(scene: Scene) -> None:
@@ -83,31 +77,30 @@ def test_a_deleted_operator_disturbs_nobody(scene: Scene) -> None:
         leader = scene.site.await_leader()
         scene.site.cluster.kubectl("delete", "pod", "-n", leader["metadata"]["namespace"], leader["metadata"]["name"])
         scene.site.await_leader(other_than=leader["metadata"]["uid"])
-    counted(job, 0, 0)
-    assert job.status["generation"] == 1
+        job.trains_on()
+        assert job.status["generation"] == 1
 
 
 def test_a_leader_cut_off_from_the_api_server_makes_way(scene: Scene) -> None:
     address, port = scene.site.cluster.api_address
-    with scene.at_step(endless=True) as job:
+    with scene.at_step(failures=1) as job:
         leader = scene.site.await_leader()
         with cut(scene.site.cluster, leader["status"]["podIP"], address, port):
             scene.site.await_leader(other_than=leader["metadata"]["uid"])
             faults.kill_rank(job, 1)
             job.until(lambda status: status["generation"] == 2, "the new leader forms the crew anew")
-    counted(job, 1, 0)
 
 
 def test_an_api_server_that_restarts_disturbs_nobody(scene: Scene) -> None:
     with scene.at_step() as job:
         scene.site.cluster.stop_apiserver()
         scene.site.cluster.start_apiserver()
-    counted(job, 0, 0)
-    assert job.status["generation"] == 1
+        job.trains_on()
+        assert job.status["generation"] == 1
 
 
 def test_a_minute_without_the_coordinator_disturbs_nobody(scene: Scene) -> None:
-    with scene.at_step(endless=True) as job:
+    with scene.at_step() as job:
         leader = scene.site.await_leader()
         with cut(scene.site.cluster, "0.0.0.0/0", leader["status"]["podIP"], 8480):
             began = time.monotonic()
@@ -118,11 +111,10 @@ def test_a_minute_without_the_coordinator_disturbs_nobody(scene: Scene) -> None:
             assert job.newest_checkpoint() > saved
         job.until(lambda status: ready(status) == "True", "the crew is heard again")
         assert job.status["generation"] == 1
-    counted(job, 0, 0)
 
 
 def test_a_corrupted_checkpoint_is_set_aside_and_the_one_before_used(scene: Scene) -> None:
-    with scene.at_step() as job:
+    with scene.at_step(failures=1) as job:
         job.until_checkpoint(40)
         killed = job.pod(0)
         faults.kill_container(job, 0)
@@ -134,7 +126,6 @@ def test_a_corrupted_checkpoint_is_set_aside_and_the_one_before_used(scene: Scen
         )
         assert 0 < status["resumedFromStep"] < bad
         assert "CheckpointRejected" in job.events()
-    counted(job, 1, 0)
 
 
 def ready(status: JsonObject) -> str:
@@ -165,13 +156,12 @@ def test_an_image_that_cannot_be_pulled_is_told_and_heals(scene: Scene) -> None:
 
 def test_a_full_volume_is_told_and_heals(scene: Scene) -> None:
     storage = {"size": "32Mi", "storageClassName": SIZED_CLASS}
-    with scene.at_step(endless=True, checkpoint={"storage": storage}) as job:
+    with scene.at_step(checkpoint={"storage": storage}) as job:
         filler = faults.fill(job.checkpoints.parent)
         wait_until(lambda: "CheckpointFailed" in job.events(), 60, "the failed checkpoint is told")
         kept = job.status["lastCheckpoint"]
         filler.unlink()
         job.until_checkpoint(kept["step"] + 1)
-    counted(job, 0, 0)
 
 
 def reason(status: JsonObject, kind: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.e2e import faults
-from tests.e2e.scene import counted
 from tests.e2e.site import TRAINER_IMAGE
 from tests.support.kube_api import wait_until
 
@@ -40,7 +39,7 @@ def test_names_resolve_before_pods_are_ready_and_follow_a_pod_to_its_new_address
         "command": ["python3", "-c", _BOTH_RESOLVE],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    with scene.at_step(endless=True, template={"spec": {"initContainers": [waiting]}}) as job:
+    with scene.at_step(preemptions=1, template={"spec": {"initContainers": [waiting]}}) as job:
         name = f"crew-worker-0.crew.{scene.namespace}.svc"
         before = job.pod(0)
         assert address_of(job, name, asker=1) == before["status"]["podIP"]
@@ -50,4 +49,3 @@ def test_names_resolve_before_pods_are_ready_and_follow_a_pod_to_its_new_address
         now = job.pod(0)["status"]["podIP"]
         assert now != before["status"]["podIP"]
         wait_until(lambda: address_of(job, name, asker=1) == now, CACHED_SECONDS, "the name has the new address", 1.0)
-    counted(job, 0, 1)

@@ -77,12 +77,14 @@ def eventful(scene: Scene) -> None:
         blocked.until_phase("Suspended")
         patch(blocked, {"suspend": False})
         blocked.until_phase("Pending")
-    job = scene.apply(ttlSecondsAfterFinished=0, checkpoint={"storage": {"claimName": "own", "size": None}})
+    own = {"storage": {"claimName": "own", "size": None}}
+    job = scene.apply(endless=True, ttlSecondsAfterFinished=0, checkpoint=own)
     job.until_step(STEP)
     # Its labels gone, the pod is looked up by name when its successor finds the name taken.
     site.cluster.kubectl("label", "pod", "-n", namespace, "crew-worker-1", "rowlock.dev/job-")
     wait_until(lambda: (job.body() or {}).get("status", {}).get("generation", 0) > 1, 120, "the pod is replaced")
     site.cluster.kubectl("delete", "-n", namespace, "dtj", "blocked", "--timeout=60s")
+    scene.end(job)
     wait_until(lambda: job.body() is None, 240, "the finished job is deleted")
 
 
